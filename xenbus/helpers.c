@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: GPL-2.0
+/* C helpers for what the kernel offers only as a macro, an inline or a variadic function. */
+
+#include <linux/kthread.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <xen/page.h>
+
+#include "helpers.h"
+
+void xenbus_helper_dev_error(struct xenbus_device *dev, int err, const char *msg)
+{
+	xenbus_dev_error(dev, err, "%s", msg);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_dev_error);
+
+void xenbus_helper_dev_fatal(struct xenbus_device *dev, int err, const char *msg)
+{
+	xenbus_dev_fatal(dev, err, "%s", msg);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_dev_fatal);
+
+int xenbus_helper_add_uevent_var(struct kobj_uevent_env *env, const char *key, const char *value)
+{
+	return add_uevent_var(env, "%s=%s", key, value);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_add_uevent_var);
+
+void xenbus_helper_virt_mb(void)
+{
+	virt_mb();
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_virt_mb);
+
+unsigned long xenbus_helper_spin_lock_irqsave(spinlock_t *lock)
+{
+	unsigned long flags;
+
+	spin_lock_irqsave(lock, flags);
+	return flags;
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_spin_lock_irqsave);
+
+bool xenbus_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags)
+{
+	return spin_trylock_irqsave(lock, *flags);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_spin_trylock_irqsave);
+
+void xenbus_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags)
+{
+	spin_unlock_irqrestore(lock, flags);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_spin_unlock_irqrestore);
+
+struct task_struct *xenbus_helper_kthread_create(int (*fn)(void *data), void *data,
+						 const char *name)
+{
+	return kthread_create(fn, data, "%s", name);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_kthread_create);
+
+void xenbus_helper_set_current_state(unsigned int state)
+{
+	set_current_state(state);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_set_current_state);
+
+void xenbus_helper_cond_resched(void)
+{
+	cond_resched();
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_cond_resched);
+
+void xenbus_helper_get_task_struct(struct task_struct *task)
+{
+	get_task_struct(task);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_get_task_struct);
+
+void xenbus_helper_put_task_struct(struct task_struct *task)
+{
+	put_task_struct(task);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_put_task_struct);
+
+void xenbus_helper_init_work(struct work_struct *work, work_func_t fn)
+{
+	INIT_WORK(work, fn);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_init_work);
+
+bool xenbus_helper_queue_work(struct work_struct *work)
+{
+	return queue_work(system_percpu_wq, work);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_queue_work);
+
+void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly)
+{
+	gnttab_page_grant_foreign_access_ref_one(ref, domid, page, readonly);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_grant_page);
+
+unsigned long xenbus_helper_page_to_gfn(struct page *page)
+{
+	return xen_page_to_gfn(page);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_page_to_gfn);
+
+void xenbus_helper_set_map_op(struct gnttab_map_grant_ref *op, struct page *page, u32 flags,
+			      grant_ref_t ref, domid_t domid)
+{
+	gnttab_set_map_op(op, (unsigned long)page_address(page), flags, ref, domid);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_set_map_op);
+
+void xenbus_helper_set_unmap_op(struct gnttab_unmap_grant_ref *op, struct page *page, u32 flags,
+				grant_handle_t handle)
+{
+	gnttab_set_unmap_op(op, (unsigned long)page_address(page), flags, handle);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_set_unmap_op);

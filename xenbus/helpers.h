@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* C helpers for what the kernel offers only as a macro, an inline or a variadic function. */
+
+#ifndef _XENBUS_HELPERS_H
+#define _XENBUS_HELPERS_H
+
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+#include <linux/workqueue.h>
+#include <xen/grant_table.h>
+#include <xen/xenbus.h>
+
+void xenbus_helper_dev_error(struct xenbus_device *dev, int err, const char *msg);
+void xenbus_helper_dev_fatal(struct xenbus_device *dev, int err, const char *msg);
+int xenbus_helper_add_uevent_var(struct kobj_uevent_env *env, const char *key, const char *value);
+
+void xenbus_helper_virt_mb(void);
+
+unsigned long xenbus_helper_spin_lock_irqsave(spinlock_t *lock);
+bool xenbus_helper_spin_trylock_irqsave(spinlock_t *lock, unsigned long *flags);
+void xenbus_helper_spin_unlock_irqrestore(spinlock_t *lock, unsigned long flags);
+
+struct task_struct *xenbus_helper_kthread_create(int (*fn)(void *data), void *data,
+						 const char *name);
+void xenbus_helper_set_current_state(unsigned int state);
+void xenbus_helper_cond_resched(void);
+void xenbus_helper_get_task_struct(struct task_struct *task);
+void xenbus_helper_put_task_struct(struct task_struct *task);
+
+void xenbus_helper_init_work(struct work_struct *work, work_func_t fn);
+bool xenbus_helper_queue_work(struct work_struct *work);
+
+void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly);
+unsigned long xenbus_helper_page_to_gfn(struct page *page);
+void xenbus_helper_set_map_op(struct gnttab_map_grant_ref *op, struct page *page, u32 flags,
+			      grant_ref_t ref, domid_t domid);
+void xenbus_helper_set_unmap_op(struct gnttab_unmap_grant_ref *op, struct page *page, u32 flags,
+				grant_handle_t handle);
+
+#endif
