@@ -2,17 +2,22 @@
 
 //! The pages of a shared ring: granted by a front end, or mapped by a back end.
 //!
-//! Both are a [`Memory`], on which [`protocol::ring`] works. No reference into them is ever made:
-//! the other end writes there at any moment.
+//! Both are a [`Memory`], on which [`protocol::ring`] works. The other end writes there at any
+//! moment, so they are reached by atomic words and volatile copies only.
 //!
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h)
 
 use crate::{bindings, device::Device};
-use core::{
-    ptr::NonNull,
-    sync::atomic::{AtomicU32, Ordering},
+use core::ptr::NonNull;
+use kernel::{
+    error::to_result,
+    page::PAGE_SIZE,
+    prelude::*,
+    sync::{
+        aref::ARef,
+        atomic::{Acquire, Atomic, Release},
+    },
 };
-use kernel::{error::to_result, page::PAGE_SIZE, prelude::*, sync::aref::ARef};
 use protocol::ring::Memory;
 
 /// The most pages that a ring may have (`XENBUS_MAX_RING_GRANTS`).
@@ -48,11 +53,11 @@ impl Area {
     }
 
     /// The word at `offset`, if it lies within the area and is aligned.
-    fn word(&self, offset: usize) -> Option<&AtomicU32> {
+    fn word(&self, offset: usize) -> Option<&Atomic<u32>> {
         let ptr = self.at(offset, 4)?;
         // SAFETY: In bounds, aligned, and touched atomically only; the other end is another
         // machine as far as Rust is concerned, and what it writes are plain words.
-        (offset % 4 == 0).then(|| unsafe { AtomicU32::from_ptr(ptr.cast()) })
+        (offset % 4 == 0).then(|| unsafe { Atomic::from_ptr(ptr.cast()) })
     }
 }
 
@@ -65,15 +70,13 @@ macro_rules! impl_memory {
 
             #[inline]
             fn load(&self, offset: usize) -> u32 {
-                self.area
-                    .word(offset)
-                    .map_or(0, |word| word.load(Ordering::Acquire))
+                self.area.word(offset).map_or(0, |word| word.load(Acquire))
             }
 
             #[inline]
             fn store(&self, offset: usize, value: u32) {
                 if let Some(word) = self.area.word(offset) {
-                    word.store(value, Ordering::Release);
+                    word.store(value, Release);
                 }
             }
 

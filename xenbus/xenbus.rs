@@ -54,7 +54,7 @@ use kernel::prelude::*;
 
 module! {
     type: Xenbus,
-    name: "xenbus",
+    name: "rust_xenbus",
     authors: ["The Xen split drivers in Rust"],
     description: "Foundation of the Xen split drivers in Rust",
     license: "GPL",

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Tests of the foundation, run by loading the module and seen in the kernel log as KTAP.
+//!
+//! Only what needs a kernel on Xen is here, and only what the drivers' own tests would not notice.
+//! Grants are given to and mapped from this very domain, which Xen allows.
+
+use kernel::{
+    page::Page,
+    prelude::*,
+    str::CString,
+    sync::{
+        atomic::{Acquire, Atomic, Full, Release},
+        Arc,
+    },
+};
+use xenbus::{
+    copy::{CopyBatch, Side},
+    grant::{Grant, GrantCallback, GrantReserve},
+    kthread::Kthread,
+    map::{Mapping, PageCache},
+    new_spinlock_irq,
+    store::{self, NIL},
+    watch::Watch,
+    work::Work,
+};
+
+module! {
+    type: Selftest,
+    name: "xenbus_selftest",
+    authors: ["The Xen split drivers in Rust"],
+    description: "Tests of the foundation of the Xen split drivers in Rust",
+    license: "GPL",
+}
+
+struct Selftest;
+
+impl kernel::Module for Selftest {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
+        let mut run = Run::default();
+        run.test("store: what is written is read", store_roundtrip());
+        run.test("store: garbage is no number", store_garbage());
+        run.test("store: an aborted transaction has no effect", store_abort());
+        run.test("store: a transaction is retried on conflict", store_retry());
+        run.test(
+            "watch: fires on a change, and not once dropped",
+            watch_fires(),
+        );
+        run.test("grant: a mapped page's access does not end", grant_mapped());
+        run.test("grant: an empty reserve grants nothing", grant_reserve());
+        run.test(
+            "grant: the callback comes when there are references",
+            grant_callback(),
+        );
+        run.test("map: one bad reference unmaps the others", map_bad());
+        run.test("map: more than N is refused", map_too_many());
+        run.test("copy: a granted page is copied", copy_page());
+        run.test("copy: each failure is reported", copy_bad());
+        run.test("copy: nothing crosses the end of a page", copy_bounds());
+        run.test("kthread: runs, sleeps, is woken, stops", kthread_runs());
+        run.test("kthread: stopped before it runs", kthread_stopped());
+        run.test("work: runs once a queue, and is waited for", work_runs());
+        run.test("lock: exclusive between threads", lock_excludes());
+        pr_info!("1..{}\n", run.number);
+        if run.failed == 0 {
+            Ok(Selftest)
+        } else {
+            Err(EIO)
+        }
+    }
+}
+
+#[derive(Default)]
+struct Run {
+    number: u32,
+    failed: u32,
+}
+
+impl Run {
+    fn test(&mut self, name: &str, result: Result) {
+        self.number += 1;
+        match result {
+            Ok(()) => pr_info!("ok {} - {}\n", self.number, name),
+            Err(e) => {
+                self.failed += 1;
+                pr_info!("not ok {} - {}: {}\n", self.number, name, e.to_errno());
+            }
+        }
+    }
+}
+
+/// An error unless `cond` holds.
+fn ensure(cond: bool) -> Result {
+    if cond {
+        Ok(())
+    } else {
+        Err(EINVAL)
+    }
+}
+
+/// Waits up to two seconds until `cond` holds.
+fn eventually(cond: impl Fn() -> bool) -> Result {
+    for _ in 0..200 {
+        if cond() {
+            return Ok(());
+        }
+        kernel::time::delay::fsleep(kernel::time::Delta::from_millis(10));
+    }
+    Err(ETIMEDOUT)
+}
+
+const DIR: &CStr = c"data/xenbus-selftest";
+
+/// Removes the test's directory, whatever happens.
+struct Scratch;
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = NIL.remove(DIR, c"");
+    }
+}
+
+fn store_roundtrip() -> Result {
+    let _scratch = Scratch;
+    NIL.printf(DIR, c"number", fmt!("{}", u64::MAX))?;
+    NIL.write(DIR, c"text", c"a b")?;
+    ensure(NIL.read_number::<u64>(DIR, c"number")? == Some(u64::MAX))?;
+    ensure(NIL.read(DIR, c"text")?.as_bytes() == b"a b")?;
+    ensure(NIL.exists(DIR, c"text") && !NIL.exists(DIR, c"none"))?;
+    ensure(NIL.read_opt(DIR, c"none")?.is_none())?;
+    ensure(NIL.read_number::<u32>(DIR, c"none")?.is_none())
+}
+
+fn store_garbage() -> Result {
+    let _scratch = Scratch;
+    for garbage in [c"", c"x", c"-1", c"4294967296", c"1 2", c"\xff"] {
+        NIL.write(DIR, c"n", garbage)?;
+        ensure(matches!(NIL.read_number::<u32>(DIR, c"n"), Err(e) if e == EINVAL))?;
+    }
+    Ok(())
+}
+
+fn store_abort() -> Result {
+    let _scratch = Scratch;
+    let result: Result = store::transaction(|store| {
+        store.write(DIR, c"x", c"1")?;
+        Err(EBUSY)
+    });
+    ensure(matches!(result, Err(e) if e == EBUSY))?;
+    ensure(!NIL.exists(DIR, c"x"))
+}
+
+fn store_retry() -> Result {
+    let _scratch = Scratch;
+    NIL.write(DIR, c"x", c"1")?;
+    let mut runs = 0;
+    store::transaction(|store| {
+        runs += 1;
+        let n = store.read_number::<u32>(DIR, c"x")?.ok_or(ENOENT)?;
+        if runs == 1 {
+            NIL.write(DIR, c"x", c"10")?;
+        }
+        store.printf(DIR, c"x", fmt!("{}", n + 1))
+    })?;
+    ensure(runs == 2)?;
+    ensure(NIL.read_number::<u32>(DIR, c"x")? == Some(11))
+}
+
+fn watch_fires() -> Result {
+    let _scratch = Scratch;
+    NIL.write(DIR, c"x", c"1")?;
+    let seen = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let count = seen.clone();
+    let path = CString::try_from_fmt(fmt!("data/xenbus-selftest/x"))?;
+    let watch = Watch::new(path, move |_path| {
+        count.fetch_add(1, Full);
+    })?;
+    eventually(|| seen.load(Acquire) >= 1)?;
+    let before = seen.load(Acquire);
+    NIL.write(DIR, c"x", c"2")?;
+    eventually(|| seen.load(Acquire) > before)?;
+    drop(watch);
+    let after = seen.load(Acquire);
+    NIL.write(DIR, c"x", c"3")?;
+    kernel::time::delay::fsleep(kernel::time::Delta::from_millis(200));
+    ensure(seen.load(Acquire) == after)
+}
+
+/// This domain's own id, as another domain would name it.
+fn own_domid() -> Result<u16> {
+    NIL.read_number::<u16>(c"domid", c"")?.ok_or(ENOENT)
+}
+
+/// A page that starts with `bytes`, and a grant of it to this domain.
+fn granted(bytes: &[u8], readonly: bool) -> Result<(Page, Grant)> {
+    let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+    // SAFETY: The page is ours alone.
+    unsafe { page.write_raw(bytes.as_ptr(), 0, bytes.len())? };
+    let grant = GrantReserve::new(1)?.grant(own_domid()?, &page, readonly)?;
+    Ok((page, grant))
+}
+
+fn starts_with(page: &Page, bytes: &[u8]) -> Result {
+    let mut found = [0; 16];
+    // SAFETY: Nobody writes to the page now.
+    unsafe { page.read_raw(found.as_mut_ptr(), 0, found.len())? };
+    ensure(found.starts_with(bytes))
+}
+
+fn grant_mapped() -> Result {
+    let cache = Arc::pin_init(PageCache::new(), GFP_KERNEL)?;
+    let (_page, grant) = granted(b"mapped", false)?;
+    let mapping = Mapping::<1>::map(&cache, own_domid()?, &[(grant.gref(), false)])?;
+    starts_with(&*mapping.page(0).ok_or(EINVAL)?, b"mapped")?;
+    let Err(grant) = grant.try_end() else {
+        return Err(EINVAL);
+    };
+    drop(mapping);
+    grant.try_end().map_err(|_| EBUSY)
+}
+
+fn grant_reserve() -> Result {
+    let mut reserve = GrantReserve::new(1)?;
+    let page = Page::alloc_page(GFP_KERNEL)?;
+    let first = reserve.grant(own_domid()?, &page, true)?;
+    ensure(reserve.is_empty())?;
+    ensure(matches!(reserve.grant(own_domid()?, &page, true), Err(e) if e == ENOSPC))?;
+    reserve.refill(3)?;
+    ensure(reserve.len() == 3)?;
+    first.try_end().map_err(|_| EBUSY)
+}
+
+fn grant_callback() -> Result {
+    let called = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let count = called.clone();
+    let callback = GrantCallback::new(move || {
+        count.fetch_add(1, Full);
+    })?;
+    callback.request(1);
+    eventually(|| called.load(Acquire) == 1)
+}
+
+fn map_bad() -> Result {
+    let cache = Arc::pin_init(PageCache::new(), GFP_KERNEL)?;
+    let (_page, grant) = granted(b"x", true)?;
+    let bad = [(grant.gref(), true), (0x7fff_ffff, true)];
+    ensure(matches!(Mapping::<2>::map(&cache, own_domid()?, &bad), Err(e) if e == EINVAL))?;
+    // A page granted read only is not mapped for writing.
+    let write = [(grant.gref(), false)];
+    ensure(matches!(Mapping::<2>::map(&cache, own_domid()?, &write), Err(e) if e == EINVAL))?;
+    // If the good one were still mapped, its access would not end.
+    grant.try_end().map_err(|_| EBUSY)
+}
+
+fn map_too_many() -> Result {
+    let cache = Arc::pin_init(PageCache::new(), GFP_KERNEL)?;
+    let grants = [(1, true), (2, true)];
+    ensure(matches!(Mapping::<1>::map(&cache, own_domid()?, &grants), Err(e) if e == EINVAL))
+}
+
+fn copy_page() -> Result {
+    let (_page, grant) = granted(b"..copied", true)?;
+    let to = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+    let mut batch = CopyBatch::new(1)?;
+    batch.push(
+        Side::Foreign(own_domid()?, grant.gref(), 2),
+        Side::Local(&to, 0),
+        6,
+    )?;
+    batch.run(|_| ())?;
+    starts_with(&to, b"copied\0")
+}
+
+fn copy_bad() -> Result {
+    let (page, grant) = granted(b"good", true)?;
+    let to = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+    let domid = own_domid()?;
+    let mut batch = CopyBatch::new(3)?;
+    batch.push(Side::Foreign(domid, 0x7fff_ffff, 0), Side::Local(&to, 0), 4)?;
+    batch.push(
+        Side::Foreign(domid, grant.gref(), 0),
+        Side::Local(&to, 0),
+        4,
+    )?;
+    // Granted read only.
+    batch.push(
+        Side::Local(&to, 0),
+        Side::Foreign(domid, grant.gref(), 0),
+        4,
+    )?;
+    ensure(matches!(
+        batch.push(Side::Local(&to, 0), Side::Local(&page, 0), 4),
+        Err(e) if e == ENOSPC
+    ))?;
+    let mut failed = [false; 3];
+    let result = batch.run(|i| {
+        if let Some(f) = failed.get_mut(i) {
+            *f = true;
+        }
+    });
+    ensure(result.is_err() && failed == [true, false, true])?;
+    starts_with(&to, b"good")
+}
+
+fn copy_bounds() -> Result {
+    let page = Page::alloc_page(GFP_KERNEL)?;
+    let mut batch = CopyBatch::new(2)?;
+    for (from, to, len) in [(4093, 0, 4), (0, 4093, 4), (u16::MAX, 0, 1), (0, 0, 4097)] {
+        let pushed = batch.push(Side::Foreign(0, 1, from), Side::Local(&page, to), len);
+        ensure(matches!(pushed, Err(e) if e == EINVAL))?;
+    }
+    Ok(())
+}
+
+fn kthread_runs() -> Result {
+    let state = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let shared = state.clone();
+    let thread = Kthread::spawn(fmt!("xenbus-selftest"), move |current| {
+        shared.store(1, Release);
+        current.wait(|| shared.load(Acquire) == 2);
+        if shared.load(Acquire) == 2 {
+            shared.store(3, Release);
+        }
+        current.wait(|| false);
+        shared.store(4, Release);
+    })?;
+    eventually(|| state.load(Acquire) == 1)?;
+    state.store(2, Release);
+    thread.wake();
+    eventually(|| state.load(Acquire) == 3)?;
+    drop(thread);
+    ensure(state.load(Acquire) == 4)
+}
+
+fn kthread_stopped() -> Result {
+    // Whether the thread ever runs is a race; that its body is dropped once is not.
+    struct Count(Arc<Atomic<u32>>);
+    impl Drop for Count {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Full);
+        }
+    }
+    let drops = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    for _ in 0..50 {
+        let count = Count(drops.clone());
+        drop(Kthread::spawn(fmt!("xenbus-selftest"), move |_| {
+            drop(count)
+        })?);
+    }
+    ensure(drops.load(Acquire) == 50)
+}
+
+fn work_runs() -> Result {
+    let runs = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let count = runs.clone();
+    let work = Work::new(move || {
+        kernel::time::delay::fsleep(kernel::time::Delta::from_millis(50));
+        count.fetch_add(1, Full);
+    })?;
+    ensure(work.queue())?;
+    work.flush();
+    ensure(runs.load(Acquire) == 1)?;
+    ensure(work.queue())?;
+    eventually(|| !work.queue() || runs.load(Acquire) > 1)?;
+    drop(work);
+    let settled = runs.load(Acquire);
+    kernel::time::delay::fsleep(kernel::time::Delta::from_millis(120));
+    ensure(runs.load(Acquire) == settled)
+}
+
+fn lock_excludes() -> Result {
+    let lock = Arc::pin_init(new_spinlock_irq!(0u64), GFP_KERNEL)?;
+    let done = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let mut threads = KVec::new();
+    for _ in 0..2 {
+        let (lock, done) = (lock.clone(), done.clone());
+        threads.push(
+            Kthread::spawn(fmt!("xenbus-selftest"), move |_| {
+                for _ in 0..100_000 {
+                    let mut guard = lock.lock();
+                    *guard += 1;
+                }
+                done.fetch_add(1, Full);
+            })?,
+            GFP_KERNEL,
+        )?;
+    }
+    eventually(|| done.load(Acquire) == 2)?;
+    let count = *lock.lock();
+    ensure(count == 200_000)
+}
