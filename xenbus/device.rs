@@ -152,6 +152,12 @@ impl<Ctx> Device<Ctx> {
             bindings::xenbus_helper_dev_error(self.as_raw(), err.to_errno(), msg.as_char_ptr())
         };
     }
+
+    /// Front side: the device is closed; whoever waits for that (shutdown) may go on. Sleeps.
+    pub fn frontend_closed(&self) {
+        // SAFETY: The device is live.
+        unsafe { bindings::xenbus_frontend_closed(self.as_raw()) };
+    }
 }
 
 impl Device<Core> {
@@ -189,12 +195,6 @@ impl Device<Core> {
     pub fn is_online(&self) -> bool {
         // SAFETY: The device is live.
         unsafe { bindings::xenbus_dev_is_online(self.as_raw()) != 0 }
-    }
-
-    /// Front side: the device is closed; whoever waits for that (shutdown) may go on. Sleeps.
-    pub fn frontend_closed(&self) {
-        // SAFETY: The device is live.
-        unsafe { bindings::xenbus_frontend_closed(self.as_raw()) };
     }
 
     /// Back side: takes the device off the bus. Its `remove` is called before this returns.

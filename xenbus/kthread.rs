@@ -109,11 +109,16 @@ impl Current {
     /// `cond` is looked at each time that the thread is woken; whoever makes it true calls
     /// [`Kthread::wake`] afterwards. `cond` must not sleep.
     pub fn wait(&self, cond: impl Fn() -> bool) {
+        self.wait_for(|| cond() || self.should_stop());
+    }
+
+    /// Sleeps until `cond` holds, whether or not the thread is to stop; otherwise as [`Self::wait`].
+    pub fn wait_for(&self, cond: impl Fn() -> bool) {
         loop {
             // SAFETY: Sets the state of the current thread; includes a full barrier, so that
             // either `cond` sees what the waker wrote or the waker sees the state.
             unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_IDLE) };
-            if cond() || self.should_stop() {
+            if cond() {
                 break;
             }
             // SAFETY: Called within a kernel thread, with no lock held.

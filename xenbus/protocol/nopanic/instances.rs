@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The generic parts of the protocol crate, compiled for one memory, so that `run` can look at the
+//! code that comes of them.
+
+#![no_std]
+#![allow(missing_docs)]
+
+use core::cell::Cell;
+use protocol::blkif::{Abi, BadResponse, Busy, Pending, RawRequest, Response};
+use protocol::ring::{AttachError, Back, Front, Full, Memory, Overrun, TooSmall, Unasked};
+
+/// As good as any: what counts is that the compiler knows nothing of what is in it.
+pub struct Page<'a>(&'a [Cell<u8>]);
+
+impl Memory for Page<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn load(&self, offset: usize) -> u32 {
+        let mut bytes = [0; 4];
+        self.copy_out(offset, &mut bytes);
+        u32::from_le_bytes(bytes)
+    }
+    fn store(&self, offset: usize, value: u32) {
+        self.copy_in(offset, &value.to_le_bytes());
+    }
+    fn barrier(&self) {}
+    fn copy_out(&self, offset: usize, to: &mut [u8]) {
+        for (from, to) in self.0.iter().skip(offset).zip(to) {
+            *to = from.get();
+        }
+    }
+    fn copy_in(&self, offset: usize, from: &[u8]) {
+        for (to, from) in self.0.iter().skip(offset).zip(from) {
+            to.set(*from);
+        }
+    }
+}
+
+pub fn front_new(page: Page<'_>, abi: Abi) -> Result<Front<Page<'_>, Abi>, TooSmall> {
+    Front::new(page, abi)
+}
+
+pub fn front_push(front: &mut Front<Page<'_>, Abi>, request: &RawRequest) -> Result<(), Full> {
+    front.push(request)
+}
+
+pub fn front_publish(front: &mut Front<Page<'_>, Abi>) -> bool {
+    front.publish()
+}
+
+pub fn front_pop(front: &mut Front<Page<'_>, Abi>) -> Result<Option<Response>, Overrun> {
+    front.pop()
+}
+
+pub fn front_check(front: &mut Front<Page<'_>, Abi>) -> Result<bool, Overrun> {
+    front.final_check()
+}
+
+pub fn back_attach(page: Page<'_>, abi: Abi) -> Result<Back<Page<'_>, Abi>, AttachError> {
+    Back::attach(page, abi)
+}
+
+pub fn back_pop(back: &mut Back<Page<'_>, Abi>) -> Result<Option<RawRequest>, Overrun> {
+    back.pop()
+}
+
+pub fn back_push(back: &mut Back<Page<'_>, Abi>, response: &Response) -> Result<(), Unasked> {
+    back.push(response)
+}
+
+pub fn back_publish(back: &mut Back<Page<'_>, Abi>) -> bool {
+    back.publish()
+}
+
+pub fn back_check(back: &mut Back<Page<'_>, Abi>) -> Result<bool, Overrun> {
+    back.final_check()
+}
+
+pub fn start(pending: &mut Pending<32>, operation: u8) -> Result<usize, Busy> {
+    pending.start_any(operation)
+}
+
+pub fn finish(pending: &mut Pending<32>, response: &Response) -> Result<usize, BadResponse> {
+    pending.finish(response)
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The back end of a ring: receives requests, sends responses.
+
+use super::end::{End, Shared};
+use super::{index, Codec, Memory, Overrun, TooSmall};
+
+/// The back end of a ring.
+///
+/// The usual order, on an event: [`pop`](Self::pop) until there is nothing, then
+/// [`final_check`](Self::final_check), and again if that says so. For each request popped, in any
+/// order and at any time, one [`push`](Self::push); then [`publish`](Self::publish), and notify the
+/// peer if that says so.
+pub struct Back<M, C> {
+    end: End<M>,
+    codec: C,
+}
+
+/// Why a back end cannot attach to a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachError {
+    /// The area is too small for this protocol.
+    TooSmall,
+    /// The shared indices are garbage.
+    Overrun(Overrun),
+}
+
+/// Every request received has its response already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unasked;
+
+impl<M: Memory, C: Codec> Back<M, C> {
+    /// Attaches to the ring that a front end has made in `memory`.
+    ///
+    /// Starts at the shared `rsp_prod`: a front end may have used the ring with another back end
+    /// before, and then finds its unanswered requests served by this one.
+    pub fn attach(memory: M, codec: C) -> Result<Self, AttachError> {
+        let start = memory.load(index::RSP_PROD);
+        let requests = Shared {
+            prod: index::REQ_PROD,
+            event: index::REQ_EVENT,
+        };
+        let responses = Shared {
+            prod: index::RSP_PROD,
+            event: index::RSP_EVENT,
+        };
+        let end = End::new(memory, codec.entry_size(), responses, requests, start)
+            .map_err(|TooSmall| AttachError::TooSmall)?;
+
+        let mut back = Self { end, codec };
+        back.unconsumed().map_err(AttachError::Overrun)?;
+        Ok(back)
+    }
+
+    /// Number of entries of the ring.
+    pub fn size(&self) -> u32 {
+        self.end.layout.entries()
+    }
+
+    /// Takes the next request, `None` if there is none yet.
+    pub fn pop(&mut self) -> Result<Option<C::Request>, Overrun> {
+        let codec = &self.codec;
+        self.end
+            .read(self.possible(), codec.request_size(), |bytes| {
+                codec.decode_request(bytes)
+            })
+    }
+
+    /// To be called before going to sleep: `true` if there is a request after all. If not, the
+    /// front end has been asked to notify us of the next one.
+    pub fn final_check(&mut self) -> Result<bool, Overrun> {
+        self.end.final_check(self.possible())
+    }
+
+    /// Number of requests that wait to be received.
+    pub fn unconsumed(&mut self) -> Result<u32, Overrun> {
+        self.end.available(self.possible())
+    }
+
+    /// Number of requests received that have no response yet.
+    pub fn unanswered(&self) -> u32 {
+        self.end.consumed.wrapping_sub(self.end.produced)
+    }
+
+    /// Writes a response, which the front end learns of by the next [`publish`](Self::publish).
+    pub fn push(&mut self, response: &C::Response) -> Result<(), Unasked> {
+        if self.unanswered() == 0 {
+            return Err(Unasked);
+        }
+        let codec = &self.codec;
+        self.end.write(codec.response_size(), |bytes| {
+            codec.encode_response(response, bytes)
+        });
+        Ok(())
+    }
+
+    /// Shows all pushed responses to the front end. `true`: it wants to be notified.
+    #[must_use = "a front end that is not notified sleeps on"]
+    pub fn publish(&mut self) -> bool {
+        self.end.publish()
+    }
+
+    /// The memory that the ring is in.
+    pub fn memory(&self) -> &M {
+        &self.end.memory
+    }
+
+    /// Ends the use of the ring and gives its memory back.
+    pub fn into_memory(self) -> M {
+        self.end.memory
+    }
+
+    /// As many requests can wait as entries hold neither a request received and not yet answered
+    /// nor a response that the front end cannot know of.
+    fn possible(&self) -> u32 {
+        let in_use = self.end.consumed.wrapping_sub(self.end.published);
+        self.size().wrapping_sub(in_use)
+    }
+}
