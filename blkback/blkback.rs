@@ -1,0 +1,272 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The block back end: serves a block device of this domain to a front end in another one.
+//!
+//! # The way of a request
+//!
+//! ```text
+//! event ──▶ ring.rs ──▶ protocol::blkif ──▶ stage.rs ──▶ bio.rs ──▶ disk
+//!           pops it      checks it           maps its     makes a
+//!                                            pages        bio
+//! event ◀── ring.rs ◀────────────────────── stage.rs ◀── bio.rs ◀── disk
+//!           answers it                       unmaps       gets it
+//!                                            them         back
+//! ```
+//!
+//! - `ring.rs`: the thread that serves a ring, from the event to the response.
+//! - `stage.rs`: where a checked request is carried out.
+//! - `bio.rs`: the glue to the block layer and sysfs, the only file with `unsafe`.
+//! - `vbd.rs`: the virtual disk; `waker.rs`: how the ring's thread is woken.
+//! - `connect.rs`: all that is read from and written to xenstore.
+//! - `link.rs`: the states of the connection; this file: the driver on the bus.
+//!
+//! # The states
+//!
+//! Two things must have come before a ring is served: the hotplug script has written which device
+//! is behind the disk (`physical-device`, watched), and the front end has published its ring. The
+//! one that comes last connects. Both are looked at in the xenwatch thread, probe and remove under
+//! the device's lock.
+//!
+//! Lock order: `link`, then `vbd`. Neither is held when a watch, the files in sysfs or the device
+//! go, which wait for callbacks that take them.
+//!
+//! C header: [`include/xen/interface/io/blkif.h`](srctree/include/xen/interface/io/blkif.h)
+
+mod bio;
+mod connect;
+mod link;
+mod ring;
+mod stage;
+mod vbd;
+mod waker;
+
+use kernel::{dev_info, dev_warn, new_mutex, sync::Mutex};
+use link::Link;
+use ring::Ring;
+use vbd::{Number, Vbd};
+use xenbus::{
+    connection::Connection,
+    prelude::*,
+    protocol::state::{self, BackAction, OutOfOrder},
+    watch::Watch,
+};
+
+module! {
+    type: Module,
+    name: "blkback",
+    authors: ["The Xen split drivers in Rust"],
+    description: "Xen block back end",
+    license: "GPL",
+    alias: ["xen-backend:vbd"],
+}
+
+/// The fields go in their order: rings are left by devices that are removed.
+#[pin_data]
+struct Module {
+    #[pin]
+    registration: Registration<Blkback>,
+    left: bio::Left,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Module {
+            left: bio::Left::new(),
+            registration <- Registration::new(module),
+        })
+    }
+}
+
+/// One virtual disk of one guest.
+#[pin_data]
+pub(crate) struct Blkback {
+    dev: ARef<Device>,
+    /// The front end's directory in xenstore.
+    otherend: CString,
+    #[pin]
+    link: Mutex<Link>,
+    /// What is served, once the hotplug script has said so.
+    #[pin]
+    vbd: Mutex<Option<Arc<Vbd>>>,
+    #[pin]
+    outside: Mutex<Outside>,
+}
+
+/// What calls us, and so must go before we do.
+#[derive(Default)]
+struct Outside {
+    watch: Option<Watch>,
+    attributes: Option<bio::Attributes>,
+}
+
+#[vtable]
+impl Driver for Blkback {
+    const SIDE: Side = Side::Back;
+    const NAME: &'static CStr = c"rust-blkback";
+    const DEVICE_TYPE: &'static CStr = c"vbd";
+    const ALLOW_REBIND: bool = true;
+
+    fn probe(dev: &Device<Core>) -> Result<Arc<Self>> {
+        connect::clear_offers(dev)?;
+        let otherend = CString::try_from(dev.otherend())?;
+        let waiting = Connection::new(dev).init_wait()?;
+        let this = Arc::pin_init(
+            pin_init!(Blkback {
+                dev: dev.into(),
+                otherend,
+                link <- new_mutex!(Link::Waiting(waiting)),
+                vbd <- new_mutex!(None),
+                outside <- new_mutex!(Outside::default()),
+            }),
+            GFP_KERNEL,
+        )?;
+        let watcher = this.clone();
+        let path = CString::try_from_fmt(fmt!("{}/physical-device", dev.nodename()))?;
+        let watch = Watch::new(path, move |_| watcher.physical_device_changed())?;
+        this.outside.lock().watch = Some(watch);
+        Ok(this)
+    }
+
+    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, state: XenbusState) {
+        let mut link = this.link.lock();
+        let own = dev.state();
+        match state::back(own, state, dev.is_online()) {
+            Ok(BackAction::Nothing) => {}
+            Ok(BackAction::Wait) => link.change(Link::wait),
+            Ok(BackAction::Connect) => this.connect(&mut link),
+            Ok(BackAction::Close) => link.change(Link::closing),
+            Ok(BackAction::Disconnect) => link.change(|link| link.closed(|| ())),
+            Ok(BackAction::Unregister) => {
+                // Whoever sees `Closed` finds the device behind the disk free.
+                link.change(|link| link.closed(|| drop(this.vbd.lock().take())));
+                drop(link);
+                dev.unregister();
+            }
+            // It has been told already.
+            Err(_) if matches!(own, XenbusState::Closing | XenbusState::Closed) => {}
+            Err(OutOfOrder { own, other }) => {
+                this.fail(
+                    &mut link,
+                    EINVAL,
+                    fmt!("front end {other:?} while this end {own:?}"),
+                );
+            }
+        }
+    }
+
+    fn remove(this: &Arc<Self>, _dev: &Device<Core>) {
+        // Each is taken out under the lock and dropped without it.
+        let watch = this.outside.lock().watch.take();
+        drop(watch);
+        let attributes = this.outside.lock().attributes.take();
+        drop(attributes);
+        // The state node is left alone, so that the device may be bound again.
+        this.link.lock().change(Link::removed);
+        let vbd = this.vbd.lock().take();
+        drop(vbd);
+    }
+}
+
+impl Blkback {
+    /// The hotplug script has written which device is behind the disk; or the watch is new.
+    fn physical_device_changed(&self) {
+        let mut link = self.link.lock();
+        let number = match connect::physical_device(&self.dev) {
+            Ok(Some(number)) => number,
+            Ok(None) => return,
+            Err(e) => return self.fail(&mut link, e, fmt!("reading physical-device")),
+        };
+        if let Some(vbd) = &*self.vbd.lock() {
+            if vbd.number != number {
+                let old = vbd.number;
+                dev_warn!(
+                    self.dev.dev(),
+                    "stays with device {old}, cannot change to {number}\n"
+                );
+            }
+            return;
+        }
+        match self.open(number) {
+            Ok(vbd) => *self.vbd.lock() = Some(vbd),
+            Err(e) => return self.fail(&mut link, e, fmt!("opening device {number}")),
+        }
+        match connect::front_state(&self.otherend) {
+            XenbusState::Initialised | XenbusState::Connected => self.connect(&mut link),
+            _ => {}
+        }
+        drop(link);
+
+        // Without the files a disk works too.
+        match bio::Attributes::new(&self.dev) {
+            Ok(attributes) => self.outside.lock().attributes = Some(attributes),
+            Err(e) => dev_warn!(self.dev.dev(), "no files in sysfs: {e:?}\n"),
+        }
+    }
+
+    fn open(&self, number: Number) -> Result<Arc<Vbd>> {
+        let mode = connect::mode(&self.dev)?;
+        let cdrom = connect::is_cdrom(&self.otherend)?;
+        Ok(Arc::new(Vbd::open(number, mode, cdrom)?, GFP_KERNEL)?)
+    }
+
+    /// Connects, if the hotplug script has done its part.
+    fn connect(&self, link: &mut Link) {
+        let Some(vbd) = self.vbd.lock().clone() else {
+            return;
+        };
+        link.change(Link::wait);
+        if !matches!(link, Link::Waiting(_)) {
+            return;
+        }
+        match self.start(&vbd) {
+            Ok(ring) => link.change(|link| link.connected(ring)),
+            // What failed has been told already; or the toolstack wants us to close.
+            Err(_) => link.change(Link::closing),
+        }
+    }
+
+    /// All that makes a connection but the state. What fails is told to the toolstack.
+    fn start(&self, vbd: &Arc<Vbd>) -> Result<Ring> {
+        let dev = &*self.dev;
+        let front = connect::front_ring(dev, &self.otherend)?;
+        let failed = |what: &'static str| {
+            move |e: Error| {
+                dev.fatal(e, fmt!("{what}"));
+                e
+            }
+        };
+        vbd.disk
+            .drop_cache()
+            .map_err(failed("flushing the device"))?;
+        let name = connect::thread_name(dev).map_err(failed("naming the thread"))?;
+        let ring = Ring::start(dev, vbd, &front, &name).inspect_err(|e| {
+            let (gref, port) = (front.ring_ref, front.event_channel);
+            dev.fatal(*e, fmt!("mapping ring-ref {gref}, event-channel {port}"));
+        })?;
+        if !connect::publish(dev, vbd).map_err(failed("describing the disk"))? {
+            return Err(ENODEV);
+        }
+        dev_info!(dev.dev(), "device {}, {:?} ring\n", vbd.number, front.abi);
+        Ok(ring)
+    }
+
+    /// Gives the connection up: tells the toolstack why, stops the ring, goes to `Closing`.
+    fn fail(&self, link: &mut Link, err: Error, why: fmt::Arguments<'_>) {
+        self.dev.fatal(err, why);
+        link.change(Link::broken);
+    }
+
+    /// What the file `name` in sysfs holds.
+    pub(crate) fn show(&self, name: &[u8]) -> Result<CString> {
+        let vbd = self.vbd.lock().clone().ok_or(ENODEV)?;
+        let text = match name {
+            b"physical_device" => CString::try_from_fmt(fmt!("{}", vbd.number)),
+            b"mode" => CString::try_from_fmt(fmt!("{}", &*vbd.mode)),
+            _ => {
+                let count = vbd.statistics.get(name).ok_or(ENOENT)?;
+                CString::try_from_fmt(fmt!("{count}"))
+            }
+        };
+        text
+    }
+}

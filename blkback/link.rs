@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The connection with the front end: its state on the bus, and the ring as long as there is one.
+
+use crate::ring::Ring;
+use xenbus::connection::{Closed, Closing, Connected, Connection, InitWait};
+
+/// The connection. Each step writes the state node; when that fails, because the node has been
+/// removed, the connection is [`Gone`](Link::Gone) and its ring with it.
+///
+/// There is a ring from `Up` until the front end has closed: one that is `Closing` may still have
+/// requests to finish. The steps sleep: see [`Ring::stop`].
+pub(crate) enum Link {
+    /// Waits for the front end's ring and for the hotplug script.
+    Waiting(Connection<InitWait>),
+    /// Serves the ring.
+    Up(Connection<Connected>, Ring),
+    /// Waits for the front end to close.
+    Closing(Connection<Closing>, Option<Ring>),
+    /// Both have closed; the front end may come back.
+    Closed(Connection<Closed>),
+    /// There is no node to write a state to.
+    Gone,
+}
+
+impl Link {
+    /// Puts what `step` makes of the link in its place.
+    pub(crate) fn change(&mut self, step: impl FnOnce(Link) -> Link) {
+        *self = step(core::mem::replace(self, Link::Gone));
+    }
+
+    /// From `Closed` back to `Waiting`.
+    pub(crate) fn wait(self) -> Link {
+        match self {
+            Link::Closed(connection) => connection.init_wait().map_or(Link::Gone, Link::Waiting),
+            other => other,
+        }
+    }
+
+    /// From `Waiting` to `Up`; in any other state the ring is stopped.
+    pub(crate) fn connected(self, ring: Ring) -> Link {
+        match self {
+            Link::Waiting(connection) => match connection.connected() {
+                Ok(connection) => Link::Up(connection, ring),
+                Err(_) => Link::gone(Some(ring)),
+            },
+            other => {
+                ring.stop();
+                other
+            }
+        }
+    }
+
+    /// To `Closing`, from any state; a ring stays.
+    pub(crate) fn closing(self) -> Link {
+        let (closing, ring) = match self {
+            Link::Waiting(connection) => (connection.closing(), None),
+            Link::Up(connection, ring) => (connection.closing(), Some(ring)),
+            Link::Closed(connection) => (connection.closing(), None),
+            Link::Closing(..) | Link::Gone => return self,
+        };
+        match closing {
+            Ok(connection) => Link::Closing(connection, ring),
+            Err(_) => Link::gone(ring),
+        }
+    }
+
+    /// To `Closing`, from any state, and stops the ring.
+    pub(crate) fn broken(self) -> Link {
+        match self.closing() {
+            Link::Closing(connection, Some(ring)) => {
+                ring.stop();
+                Link::Closing(connection, None)
+            }
+            other => other,
+        }
+    }
+
+    /// To `Closed`, from any state: stops the ring, then runs `release`, then writes the state.
+    pub(crate) fn closed(self, release: impl FnOnce()) -> Link {
+        let link = match self {
+            Link::Closed(_) => self,
+            _ => self.broken(),
+        };
+        release();
+        match link {
+            Link::Closing(connection, _) => connection.closed().map_or(Link::Gone, Link::Closed),
+            other => other,
+        }
+    }
+
+    /// Away from the bus, with the state node left alone; stops the ring.
+    pub(crate) fn removed(self) -> Link {
+        match self {
+            Link::Up(_, ring) => Link::gone(Some(ring)),
+            Link::Closing(_, ring) => Link::gone(ring),
+            _ => Link::Gone,
+        }
+    }
+
+    fn gone(ring: Option<Ring>) -> Link {
+        if let Some(ring) = ring {
+            ring.stop();
+        }
+        Link::Gone
+    }
+}
