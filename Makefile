@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# The modules for this machine's kernel, and the lab. `make help` says what there is.
+# What the modules are made of is in Kbuild.
+
+KVER ?= $(if $(KDIR),$(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease 2>/dev/null),$(shell uname -r))
+KDIR ?= /lib/modules/$(KVER)/build
+DESTDIR ?=
+MODULES := rust_xenbus blkfront blkback
+MODULES_DIR = $(DESTDIR)/lib/modules/$(KVER)/updates
+MODPROBE_D = $(DESTDIR)/etc/modprobe.d
+LAB := tools/lab/lab
+
+.DEFAULT_GOAL := modules
+.PHONY: modules install uninstall demo check bench lab lab-shell clean distclean help kdir
+
+modules: kdir
+	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
+
+kdir:
+	@test -e $(KDIR)/Makefile || { \
+		echo "No kernel headers in $(KDIR): apt-get install linux-headers-$(KVER), or say KDIR=…" >&2; exit 1; }
+	@grep -qs '^CONFIG_RUST=y' $(KDIR)/.config || { \
+		echo "The kernel of $(KDIR) is built without Rust; Debian's is built with it from trixie-backports on." >&2; exit 1; }
+	@test -e $(KDIR)/rust/libkernel.rmeta || { \
+		echo "$(KDIR)/rust has no Rust metadata, which Debian's headers leave out. Make it with:" >&2; \
+		echo "    tools/rust-metadata $(KVER)" >&2; exit 1; }
+
+install:
+	@for m in $(MODULES); do test -e $$m.ko || { echo "$$m.ko is not built: run make first" >&2; exit 1; }; done
+	install -d $(MODULES_DIR) $(MODPROBE_D)
+	install -m644 $(MODULES:=.ko) $(MODULES_DIR)
+	install -m644 tools/xen-rust.conf $(MODPROBE_D)/xen-rust.conf
+	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER)
+
+uninstall:
+	rm -f $(MODULES:%=$(MODULES_DIR)/%.ko) $(MODPROBE_D)/xen-rust.conf
+	if [ -d $(MODULES_DIR) ]; then rmdir --ignore-fail-on-non-empty $(MODULES_DIR); fi
+	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER)
+
+# Everything below runs in the lab; lab-packages installs what the host lacks for it.
+lab:
+	@tools/lab/lab-packages
+
+demo: lab
+	@$(LAB) demo
+
+check: lab
+	@tools/lab/check
+
+bench: lab
+	@echo "no benchmarks yet: they come with the features that they measure"
+
+lab-shell: lab
+	@$(LAB) shell
+
+clean:
+	find . -name .git -prune -o -name target -prune -o \
+		\( -name '*.o' -o -name '*.ko' -o -name '.*.cmd' -o -name '*.mod' -o -name '*.mod.c' -o -name '*.rmeta' \
+		-o -name '*_generated.h' -o -name '*_generated.rs' -o -name '.tmp_*' -o -name '.module-common.o' \) \
+		-type f -exec rm -f {} +
+	rm -f modules.order Module.symvers .Module.symvers.cmd
+	rm -rf tools/target
+
+distclean: clean
+	$(LAB) clean --all
+
+help:
+	@echo 'For a Xen host:'
+	@echo '  make                the modules, for the running kernel (KDIR=… for another)'
+	@echo '  make install        into updates/ of its modules, in the place of the C drivers (DESTDIR=…)'
+	@echo '  make uninstall      take that back'
+	@echo 'Here, without Xen, as root on Debian 12 or 13:'
+	@echo '  make demo           boot a Xen host, serve disks to running guests with our modules'
+	@echo '  make check          all the tests; the last line is "N passed, M failed"'
+	@echo '  make bench          the figures against the C drivers'
+	@echo '  make lab-shell      an interactive dom0'
+	@echo '  make clean          remove what was built (distclean: the lab too)'
+	@echo 'Documentation/lab.md says how to write and run single tests.'

@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0
+# For selftest/run: a test with a failure.
+check "true is true" true
+check "false is true" false

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0
+# Our back end, C front end: detached under load, by force, guest destroyed under load; nothing leaks.
+# timeout: 420
+swap_driver back ours || bail "no back end"
+guest_start g pv modules=c || bail "no guest"
+id=$(guest_domid g)
+disk=$(lab_disk 64)
+before=$(grants_in_use "$id")
+
+threads() { pgrep -cf "^\[?$id\.xvd"; }
+load() { guest_bg g "$1" "fio --name=l --filename=/dev/xvdb --size=32M --rw=randrw --bs=16k --ioengine=libaio --iodepth=32 --direct=1 --time_based --runtime=60 --output-format=terse"; }
+
+many() {
+	local i
+	for i in {1..4}; do
+		disk_attach_only g "$disk" xvdb || return 1
+		# every other time the front end is still connecting when the disk goes
+		[ $((i % 2)) = 0 ] || wait_for 20 guest_run g '[ -b /dev/xvdb ]' || return 1
+		disk_detach g xvdb || return 1
+	done
+}
+check "attach and detach, over and over" many
+is "no thread left" "$(threads)" 0
+
+check "attach" disk_attach g "$disk" xvdb
+load one
+sleep 3
+check "detach under load" disk_detach g xvdb
+guest_wait -t 90 g one >/dev/null
+is "no thread left" "$(threads)" 0
+is "no grants left" "$(grants_in_use "$id")" "$before"
+
+check "attach" disk_attach g "$disk" xvdb
+load two
+sleep 3
+check "forced detach under load" disk_detach g xvdb force
+is "no thread left" "$(threads)" 0
+is "no grants left" "$(grants_in_use "$id")" "$before"
+check "dom0 reads the disk" dd if="$disk" of=/dev/null bs=1M status=none
+guest_destroy g
+
+guest_start h pv modules=c || bail "no second guest"
+id=$(guest_domid h)
+check "attach" disk_attach h "$disk" xvdb
+guest_bg h three "fio --name=l --filename=/dev/xvdb --size=32M --rw=randrw --bs=16k --ioengine=libaio --iodepth=32 --direct=1 --time_based --runtime=60 --output-format=terse"
+sleep 3
+check "guest destroyed under load" guest_destroy h
+check "the device goes" wait_for 20 test ! -e "/sys/bus/xen-backend/devices/vbd-$id-51728"
+is "no thread left" "$(threads)" 0
+check "no domain left in Xen" wait_for 20 sh -c "! xl list | grep -q ' $id '"
+check "rmmod" driver_unload blkback
+check "insmod again" driver_load blkback

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0
+# A disk that does not answer, and its guest destroyed: other guests get disks, all ends when it answers.
+# timeout: 300
+swap_driver back ours || bail "no back end"
+modprobe dm-mod || bail "no device mapper"
+disk=$(lab_disk 64)
+dmsetup create stuck --table "0 131072 linear $disk 0" || bail "no mapped device"
+dmsetup mknodes
+guest_get pvc pv modules=c || bail "no guest"
+guest_start g pv modules=c || bail "no second guest"
+id=$(guest_domid g)
+threads() { pgrep -f "^\[?$id\.xvdb-0" | wc -l; }
+zombie() { xl list "$id" 2>/dev/null | grep -q . && xl list | grep -q "(null)\| $id "; }
+
+check "attach" disk_attach g /dev/mapper/stuck xvdb
+guest_bg g load 'dd if=/dev/zero of=/dev/xvdb bs=64k oflag=direct'
+sleep 2
+check "the disk stops to answer" dmsetup suspend --noflush --nolockfs stuck
+sleep 2
+check "guest destroyed" guest_destroy g
+check "its device goes" wait_for 20 test ! -e "/sys/bus/xen-backend/devices/vbd-$id-51728"
+is "its thread waits for the disk" "$(threads)" 1
+other=$(lab_disk 16)
+check "another guest gets a disk" disk_attach pvc "$other" xvdc
+check "... and uses it" guest_run pvc 'dd if=/dev/xvdc of=/dev/null bs=1M count=16 2>/dev/null'
+check "... and gives it back" disk_detach pvc xvdc
+check "the disk answers" dmsetup resume stuck
+check "the thread ends" wait_for 20 eval '[ "$(threads)" = 0 ]'
+check "the disk is closed" wait_for 10 dmsetup remove stuck
+check "the domain is gone" wait_for 20 eval '! zombie'
+check "rmmod" driver_unload blkback
+check "insmod again" driver_load blkback

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: GPL-2.0
+# A guest is saved and restored while its disk is busy: our front end connects anew and sends again
+# what was in flight.
+# timeout: 300
+swap_driver back "$MODULES_BACK" || bail "no back end"
+guest_start g pv modules=ours || bail "no guest"
+disk=$(lab_disk 64)
+check "attach" disk_attach g "$disk" xvdb
+guest_bg g load 'fio --name=v --filename=/dev/xvdb --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --size=32M --iodepth=32 --verify=crc32c --verify_fatal=1 --fsync=64 --output-format=terse'
+sleep 2
+saved=$LAB_STATE/disks/saved
+check "save" timeout 120 xl save g "$saved"
+check "restore" timeout 120 xl restore "$saved"
+rm -f "$saved"
+guest_attached g
+check "the guest answers" guest_run -t 60 g true
+check "fio has gone on, and finds its data" guest_wait -t 120 g load
+check "detach" disk_detach g xvdb
+id=$(guest_domid g)
+is "no grant is left but xenstore's and the console's" "$(hostile grants "$id" | awk '{ print ($2 <= 2) }')" 1
+guest_stop g

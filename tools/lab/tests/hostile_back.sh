@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: GPL-2.0
+# A back end that misbehaves in every way we know; the front end gives that disk up, leaks nothing.
+# timeout: 400
+#
+# `hostile back` serves disks of its own to a guest with an ordinary front end, has the guest read
+# from them, and counts the guest's grants after each. xvda, served by dom0's back end, is innocent
+# and has to go on.
+
+tolerant=
+[ "$MODULES_FRONT" = ours ] || tolerant=--tolerant
+
+swap_driver back "$MODULES_BACK" || bail "no back end"
+guest_start g pv modules=none || bail "no guest"
+if [ "$MODULES_FRONT" = ours ]; then
+	guest_driver g ours
+else
+	# The count of grants is to come to rest.
+	guest_run g 'modprobe xen-blkfront feature_persistent=0'
+fi || bail "no front end"
+innocent=$(lab_disk 16)
+disk_attach g "$innocent" xvda || bail "no innocent disk"
+guest_run g 'dd if=/dev/urandom of=/tmp/data bs=64k count=16 && dd if=/tmp/data of=/dev/xvda bs=64k conv=fsync' >/dev/null 2>&1
+
+poke="$LAB/guestctl run g 20 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
+	dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct'"
+while read -r line; do
+	case $line in
+	"ok "*"# SKIP "*)
+		line=${line#ok * }
+		skip "${line% # SKIP*}" "${line#*# SKIP }"
+		;;
+	"ok "*) ok "${line#ok * }" ;;
+	"not ok "*) not_ok "${line#not ok * }" ;;
+	"# "*) echo "$line" ;;
+	esac
+done < <(hostile back ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-1000}" --poke "$poke" $tolerant)
+
+check "innocent disk still serves" guest_run g 'dd if=/dev/xvda bs=64k count=16 iflag=direct | cmp - /tmp/data'
+stopped=$(guest_dmesg g | grep -ciE 'disabled for further use|stopped')
+check "the front end has said of each disk why it stopped" [ "$stopped" -ge 7 ]
+disk_detach g xvda
+guest_stop g

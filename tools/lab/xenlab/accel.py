@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0
+"""How QEMU is called: which acceleration, which CPU, which devices.
+
+The CPU models avoid what goes wrong under emulation; Documentation/lab.md has the table.
+"""
+
+import os
+
+MODES = {
+    # as quick as it goes, on all cores
+    "fast": ["-accel", "tcg,thread=multi", "-cpu", "max,-rdtscp,-xsave"],
+    # virtual time by instruction count: 2 ns each, for figures on a busy machine
+    "exact": ["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off",
+              "-cpu", "Opteron_G3,-rdtscp,+svm,+npt,+nrip-save"],
+    "kvm": ["-accel", "kvm", "-cpu", "host"],
+}
+MEMORY, DOM0_MEMORY = 5120, 2048
+XEN_LINE = "dom0_mem={0}M,max:{0}M console=com1 com1=115200,8n1 loglvl=warning guest_loglvl=none/warning"
+# Under emulation these guard against nothing and cost a tenth of the boot.
+XEN_FAST = "spec-ctrl=no xpti=0 bootscrub=0 ucode=no"
+DOM0_LINE = "console=hvc0 quiet loglevel=4"
+
+
+def kernel_line(mode):
+    """More for the kernels' command lines, dom0's and the guests'."""
+    return "mitigations=off" if mode == "fast" else ""
+
+
+def command(mode, pin=False, terminal=False):
+    """QEMU's command line; /boot, /image and /run are the lab's directories inside the build root.
+
+    The first serial port is Xen's console: a log, and a socket for its keys. The second carries
+    the results. With terminal, the first is the terminal.
+    """
+    xen = XEN_LINE.format(DOM0_MEMORY)
+    if mode != "exact":
+        xen += " " + XEN_FAST
+    if pin:
+        xen += " dom0_max_vcpus=1 dom0_vcpus_pin"
+    argv = ["qemu-system-x86_64"] + MODES[mode] + [
+        "-smp", "2", "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
+        "-vga", "none", "-monitor", "none",
+        "-kernel", "/boot/xen", "-append", xen,
+        "-initrd", "/boot/vmlinux %s %s,/boot/initrd" % (DOM0_LINE, kernel_line(mode))]
+    if terminal:
+        argv += ["-chardev", "stdio,id=console,mux=on,signal=off,logfile=/run/serial.log",
+                 "-serial", "chardev:console", "-serial", "file:/run/results.log"]
+    else:
+        argv += ["-chardev", "socket,id=console,path=/run/console.socket,server=on,wait=off,"
+                             "logfile=/run/serial.log", "-serial", "chardev:console",
+                 "-chardev", "stdio,id=results,signal=off", "-serial", "chardev:results"]
+    argv += ["-device", "nvme,id=n,serial=1"]
+    for number, (path, more) in enumerate((("/image/dom0.img", ",snapshot=on"),
+                                           ("/run/job.img", ""), ("/run/logs.img", ""),
+                                           ("/run/disk.img", "")), 1):
+        argv += ["-drive", "file=%s,if=none,id=d%d,format=raw,cache=unsafe%s" % (path, number, more),
+                 "-device", "nvme-ns,drive=d%d,bus=n,nsid=%d" % (number, number)]
+    return argv
+
+
+def usable(lab):
+    """Whether KVM can run Xen here; a pair of that and a line that says why."""
+    if not os.path.exists("/dev/kvm"):
+        return False, "no /dev/kvm"
+    with open("/proc/cpuinfo") as f:
+        flags = next((line for line in f if line.startswith("flags")), "").split()
+    if "svm" not in flags and "vmx" not in flags:
+        return False, "the CPU does not offer nested virtualisation"
+    return False, "not probed yet"

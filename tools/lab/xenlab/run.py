@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Boots, tests, time limits, summary."""
+
+import contextlib
+import fcntl
+import os
+import queue
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+
+from . import accel, config, payload, sandbox
+from .ktap import Result
+from .progress import START, Failure, die_with_parent, say
+
+BOOT_LIMIT = 100        # seconds until dom0 says that it is up; it takes 10
+GRACE = 60              # for dom0 to collect what a hanging test leaves
+MAX_BOOTS = 6           # boots for one run, retries and those after a wrecked dom0 together
+
+
+class Boot:
+    """One QEMU."""
+
+    def __init__(self, lab, directory, mode, pin):
+        self.directory = directory
+        argv = sandbox.inside(lab.root.path, accel.command(mode, pin), binds=[
+            (lab.boot.path, "/boot"), (lab.image.path, "/image"), (directory, "/run")])
+        self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                      stderr=open(os.path.join(directory, "qemu.log"), "wb"),
+                                      preexec_fn=die_with_parent)
+        self.lines = queue.Queue()
+        self.reader = threading.Thread(target=self._read, daemon=True)
+        self.reader.start()
+
+    def _read(self):
+        with open(os.path.join(self.directory, "results.log"), "wb") as log:
+            for raw in self.child.stdout:
+                log.write(raw)
+                log.flush()
+                self.lines.put(raw.decode(errors="replace").rstrip("\r\n"))
+        self.lines.put(None)
+
+    def line(self, limit):
+        """The next line of results; None at the end; queue.Empty when limit seconds pass."""
+        return self.lines.get(timeout=max(limit, 0.01))
+
+    def keys(self, text):
+        """Press keys on Xen's console (three Ctrl-a first): diagnostics into serial.log."""
+        try:
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(5)
+                s.connect(os.path.join(self.directory, "console.socket"))
+                s.sendall(b"\x01\x01\x01" + text.encode())
+                time.sleep(3)
+        except OSError:
+            pass
+
+    def stop(self, limit=0):
+        try:
+            self.child.wait(limit)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.child.wait()
+        self.reader.join(5)
+
+    def logs(self):
+        """Unpack the logs that dom0 has put on its third namespace."""
+        image = os.path.join(self.directory, "logs.img")
+        try:
+            with open(image, "rb") as f, tarfile.open(fileobj=f, mode="r|") as tar:
+                for member in tar:
+                    member.name = os.path.normpath(member.name).lstrip("/")
+                    if (member.isfile() or member.isdir()) and not member.name.startswith(".."):
+                        member.mode |= 0o600
+                        tar.extract(member, os.path.join(self.directory, "dom0"))
+        except (tarfile.TarError, OSError):
+            pass
+        for name in ("logs.img", "job.img", "disk.img", "console.socket"):
+            path = os.path.join(self.directory, name)
+            if os.path.lexists(path):
+                os.unlink(path)
+
+
+@contextlib.contextmanager
+def slot():
+    """One of as many places as the machine has pairs of cores: more boots at a time only get slower."""
+    files = [open(os.path.join(config.CACHE, "slot%d" % n), "w")
+             for n in range(max(1, (os.cpu_count() or 1) // 2))]
+    try:
+        for f in files:
+            try:
+                fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                pass
+        else:
+            say("# another lab is running here: waiting for it to end")
+            fcntl.flock(files[os.getpid() % len(files)], fcntl.LOCK_EX)
+        yield
+    finally:
+        for f in files:
+            f.close()
+
+
+class Run:
+    """A run of tests: boots as needed, results, summary."""
+
+    def __init__(self, lab, built, tests, mode, pin=False, settings=None, verbose=False, plain=False):
+        self.lab, self.built, self.tests, self.mode, self.pin = lab, built, tests, mode, pin
+        self.verbose, self.plain = verbose, plain
+        self.settings = dict(settings or {})
+        self.results, self.notes, self.boots, self.stretch = [], [], 0, 1
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        self.directory = os.path.join(config.LOGS, stamp)
+        n = 1
+        while os.path.exists(self.directory):
+            n += 1
+            self.directory = os.path.join(config.LOGS, "%s.%d" % (stamp, n))
+        os.makedirs(self.directory)
+        link = os.path.join(config.LOGS, "latest")
+        if os.path.lexists(link):
+            os.unlink(link)
+        os.symlink(os.path.basename(self.directory), link)
+
+    def prepare(self, directory, tests, shell=False):
+        os.makedirs(directory)
+        settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin), "LAB_SHELL": int(shell),
+                    "LAB_CMDLINE": accel.kernel_line(self.mode), "LAB_VERSION": self.lab.version}
+        settings.update(self.settings)
+        payload.make(directory, tests, settings, self.built)
+
+    def note(self, text):
+        self.notes.append(text)
+        say("# " + text)
+
+    def run(self):
+        """Run all the tests; gives whether all passed."""
+        with slot():
+            return self._run()
+
+    def _run(self):
+        left, hung = list(self.tests), 0
+        while left and self.boots < MAX_BOOTS:
+            began = time.monotonic()
+            self.boots += 1
+            directory = os.path.join(self.directory, "boot%d" % self.boots)
+            self.prepare(directory, left)
+            boot = Boot(self.lab, directory, self.mode, self.pin)
+            try:
+                up = self._up(boot)
+                if up:
+                    say("# boot %d: dom0 is up after %.1f s%s" % (
+                        self.boots, time.monotonic() - began, "" if self.stretch == 1 else
+                        " (a slow machine: time limits are stretched by %d)" % self.stretch))
+                    left = self._tests(boot, left)
+            finally:
+                boot.stop(15 if not sys.exc_info()[0] else 0)
+                boot.logs()
+            if not up:
+                hung += 1
+                if hung > 1:
+                    self.note("boot %d did not come up either: giving up" % self.boots)
+                    break
+                self.note("boot %d did not come up: the boot is retried (%s)" % (self.boots, directory))
+        for test in left:
+            result = Result(test.name)
+            result.fail("not run: dom0 did not come up" if hung > 1 else "not run")
+            self._finish(result)
+        return self._summary()
+
+    def _up(self, boot):
+        until = time.monotonic() + BOOT_LIMIT * (3 if self.mode == "exact" else 1)
+        while True:
+            try:
+                line = boot.line(until - time.monotonic())
+            except queue.Empty:
+                boot.keys("0d")
+                return False
+            if line is None or line.startswith("#lab broken"):
+                return False
+            if line.startswith("#lab up "):
+                self.stretch = int(line.split(" ")[2])
+                if self.mode == "exact":
+                    self.stretch = 5    # virtual seconds take longer than real ones
+                return True
+
+    def _tests(self, boot, tests):
+        """Take the results of tests from a boot; gives the tests that it did not come to."""
+        left, result, grace = list(tests), None, GRACE * self.stretch
+        until = time.monotonic() + grace
+        while True:
+            try:
+                line = boot.line(until - time.monotonic())
+            except queue.Empty:
+                boot.keys("0dq")
+                if result:
+                    result.fail("dom0 no longer answers")
+                    self._finish(result)
+                    left.pop(0)
+                self.note("boot %d: dom0 hangs; killed" % self.boots)
+                return left
+            if line is None:
+                if result:
+                    result.fail("dom0 died")
+                    self._finish(result)
+                    left.pop(0)
+                self.note("boot %d: dom0 died" % self.boots)
+                return left
+            word = line.split(" ")
+            if not line.startswith("#lab "):
+                if result:
+                    self._show(result.line(line), line)
+            elif word[1] == "begin":
+                result = Result(word[2])
+                say("%s" % word[2])
+                until = time.monotonic() + left[0].limit * self.stretch + grace
+            elif word[1] == "complaint":
+                result.fail(" ".join(word[3:]))
+            elif word[1] == "end":
+                result.seconds = int(word[4]) / 1000
+                result.end(word[3])
+                self._finish(result)
+                result = None
+                left.pop(0)
+                until = time.monotonic() + grace
+            elif word[1] == "reboot":
+                if left:
+                    self.note("boot %d ends here, for the test before may have harmed dom0" % self.boots)
+            elif word[1] == "done":
+                return left
+
+    def _show(self, kind, line):
+        if self.plain:
+            shown = re.sub(r"^ok \d+ - ", "ok      ", re.sub(r"^not ok \d+ - ", "FAILED  ", line))
+            if kind or line.startswith("#"):
+                say(shown)
+        elif self.verbose or kind or line.startswith("#"):
+            say("    " + line)
+
+    def _finish(self, result):
+        self.results.append(result)
+        os.makedirs(self.directory, exist_ok=True)
+        with open(os.path.join(self.directory, result.name + ".ktap"), "w") as f:
+            f.write("\n".join(result.lines) + "\n")
+        text = "%d passed" % result.passed
+        if result.skipped:
+            text += ", %d skipped" % result.skipped
+        if result.failed:
+            text += ", %d FAILED" % result.failed
+        say("  %s: %s%s" % (result.name, text,
+                            "" if result.seconds is None else " (%.1f s)" % result.seconds))
+
+    def _summary(self):
+        say("# %.0f s in all" % (time.monotonic() - START))
+        passed = sum(r.passed for r in self.results)
+        failed = sum(r.failed for r in self.results)
+        skipped = sum(r.skipped for r in self.results)
+        for result in self.results:
+            for why in result.failures:
+                say("FAILED %s: %s" % (result.name, why))
+        for text in self.notes:
+            say("note: " + text)
+        if skipped:
+            say("%d skipped" % skipped)
+        if failed:
+            say("logs: " + self.directory)
+        say("%d passed, %d failed" % (passed, failed))
+        return not failed
+
+
+def shell(lab, run):
+    """An interactive dom0 on this terminal; Ctrl-a x ends QEMU."""
+    directory = os.path.join(run.directory, "shell")
+    run.prepare(directory, [], shell=True)
+    status = sandbox.call(lab.root.path, accel.command(run.mode, run.pin, terminal=True), binds=[
+        (lab.boot.path, "/boot"), (lab.image.path, "/image"), (directory, "/run")])
+    return status
+
+
+def forget_old_logs(keep=40):
+    """Remove all but the newest logs."""
+    names = sorted(n for n in os.listdir(config.LOGS) if re.match(r"\d{8}-", n))
+    for name in names[:-keep]:
+        shutil.rmtree(os.path.join(config.LOGS, name), ignore_errors=True)
