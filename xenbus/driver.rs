@@ -4,7 +4,8 @@
 //!
 //! The bus calls `probe` and `remove` under the device's lock, and `otherend_changed` in the
 //! xenwatch thread; the three never run at the same time for one device. `suspend` and `resume`
-//! come from the power management core, with the watches stopped.
+//! come from the power management core, with the watches stopped. `is_ready` may be called at any
+//! time, but not while the device is probed or removed.
 //!
 //! A bound device holds a reference on its driver's module, so that the module cannot be unloaded
 //! while a device is in use.
@@ -276,8 +277,18 @@ impl<T: Driver> Adapter<T> {
     }
 
     extern "C" fn is_ready(dev: *mut bindings::xenbus_device) -> kernel::ffi::c_int {
-        // SAFETY: Called by the bus.
+        // Whoever waits for devices at boot asks without the device's lock. The core holds this
+        // semaphore over probe and remove; while it does, the device is not ready.
+        // SAFETY: Called by the bus, with a live device.
+        let sem = unsafe { &raw mut (*dev).reclaim_sem };
+        // SAFETY: As above.
+        if unsafe { kernel::bindings::down_trylock(sem) } != 0 {
+            return 0;
+        }
+        // SAFETY: Called by the bus, and neither probe nor remove runs.
         let ready = unsafe { Self::with(dev, |value, dev| T::is_ready(value, dev)) };
+        // SAFETY: Taken above.
+        unsafe { kernel::bindings::up(sem) };
         ready.unwrap_or(true).into()
     }
 

@@ -62,11 +62,9 @@ impl<H: Handler> EventChannel<H> {
                 Arc::as_ptr(&handler).cast_mut().cast(),
             )
         };
-        if let Err(e) = to_result(irq) {
-            // SAFETY: The port is ours and unbound.
-            unsafe { bindings::xenbus_free_evtchn(dev.as_raw(), port) };
-            return Err(e);
-        }
+        // On failure the core has closed the port, in all cases but that of no free interrupt: not
+        // to leak it then could close a port that is somebody else's by now.
+        to_result(irq)?;
         Ok(Self::bound(dev, irq, port, handler))
     }
 
