@@ -16,7 +16,7 @@
 //! C headers: [`include/linux/blkdev.h`](srctree/include/linux/blkdev.h),
 //! [`include/linux/bio.h`](srctree/include/linux/bio.h)
 
-use crate::{ring::Service, stage::Transfer, waker::Waker, Blkback};
+use crate::{ring::Service, stage::Transfer, vbd::Number, waker::Waker, Blkback};
 use core::{
     mem::{offset_of, MaybeUninit},
     ptr::{self, NonNull},
@@ -198,8 +198,9 @@ pub(crate) struct Bios {
 // SAFETY: The bio set is ours, and its bios are on their way or on our own list.
 unsafe impl Send for Bios {}
 
-/// Bios kept in reserve, so that requests go on when memory is short.
-const RESERVE: c_uint = 4;
+/// Bios kept in reserve, so that requests go on when memory is short: one for each entry of a ring.
+/// With fewer, the thread could wait for a bio that only it can reap.
+const RESERVE: c_uint = 32;
 
 impl Bios {
     /// Nothing on its way; `waker` is woken each time that something is done.
@@ -435,6 +436,13 @@ impl Drop for Left {
     fn drop(&mut self) {
         drop(core::mem::take(&mut *LEFT.lock()));
     }
+}
+
+/// Whether requests of a ring that was stopped are still on their way to a device.
+pub(crate) fn is_busy(number: Number) -> bool {
+    let left = LEFT.lock();
+    left.iter()
+        .any(|service| service.number == number && !service.has_ended())
 }
 
 /// Leaves `service` to itself, and forgets those that have ended meanwhile.

@@ -135,10 +135,19 @@ impl Driver for Blkback {
             Ok(BackAction::Wait) => link.change(Link::wait),
             Ok(BackAction::Connect) => this.connect(&mut link),
             Ok(BackAction::Close) => link.change(Link::closing),
-            Ok(BackAction::Disconnect) => link.change(|link| link.closed(|| ())),
+            Ok(BackAction::Disconnect) => {
+                link.change(|link| link.closed(|| ()));
+                if !link.is_closed() {
+                    dev.error(EBUSY, fmt!("the disk has not finished its requests"));
+                }
+            }
             Ok(BackAction::Unregister) => {
                 // Whoever sees `Closed` finds the device behind the disk free.
                 link.change(|link| link.closed(|| drop(this.vbd.lock().take())));
+                if !link.is_closed() && state == XenbusState::Closed {
+                    dev.error(EBUSY, fmt!("the disk has not finished its requests"));
+                    return;
+                }
                 drop(link);
                 dev.unregister();
             }
@@ -241,7 +250,14 @@ impl Blkback {
         let name = connect::thread_name(dev).map_err(failed("naming the thread"))?;
         let ring = Ring::start(dev, vbd, &front, &name).inspect_err(|e| {
             let (gref, port) = (front.ring_ref, front.event_channel);
-            dev.fatal(*e, fmt!("mapping ring-ref {gref}, event-channel {port}"));
+            if *e == EBUSY {
+                dev.fatal(
+                    *e,
+                    fmt!("device {} has requests of an earlier ring", vbd.number),
+                );
+            } else {
+                dev.fatal(*e, fmt!("mapping ring-ref {gref}, event-channel {port}"));
+            }
         })?;
         if !connect::publish(dev, vbd).map_err(failed("describing the disk"))? {
             return Err(ENODEV);

@@ -162,13 +162,24 @@ fn own_state(store: &Store, node: &CStr) -> Result<XenbusState> {
 pub(crate) fn publish_size(dev: &Device, sectors: u64) -> Result {
     let node = dev.nodename();
     store::transaction(|store| {
-        store.printf(node, c"sectors", fmt!("{sectors}"))?;
-        // In the transaction, so that a state written meanwhile is not overwritten.
-        match own_state(store, node)? {
-            state @ XenbusState::Connected => {
-                store.printf(node, c"state", fmt!("{}", state as u32))
-            }
-            _ => Ok(()),
+        // In the transaction, so that a state written meanwhile is not overwritten, nor a node made
+        // again that has been removed.
+        let state = own_state(store, node)?;
+        if state != XenbusState::Unknown {
+            store.printf(node, c"sectors", fmt!("{sectors}"))?;
         }
+        if state == XenbusState::Connected {
+            store.printf(node, c"state", fmt!("{}", state as u32))?;
+        }
+        Ok(())
+    })
+}
+
+/// Takes back an offer that has turned out to be wrong. Sleeps.
+pub(crate) fn take_back(dev: &Device, key: &CStr) -> Result {
+    let node = dev.nodename();
+    store::transaction(|store| match own_state(store, node)? {
+        XenbusState::Unknown => Ok(()),
+        _ => store.write(node, key, c"0"),
     })
 }

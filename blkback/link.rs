@@ -44,10 +44,7 @@ impl Link {
                 Ok(connection) => Link::Up(connection, ring),
                 Err(_) => Link::gone(Some(ring)),
             },
-            other => {
-                ring.stop();
-                other
-            }
+            other => other,
         }
     }
 
@@ -69,7 +66,7 @@ impl Link {
     pub(crate) fn broken(self) -> Link {
         match self.closing() {
             Link::Closing(connection, Some(ring)) => {
-                ring.stop();
+                drop(ring);
                 Link::Closing(connection, None)
             }
             other => other,
@@ -77,16 +74,32 @@ impl Link {
     }
 
     /// To `Closed`, from any state: stops the ring, then runs `release`, then writes the state.
+    ///
+    /// Stays `Closing` when the disk does not finish what it has been given: whoever sees `Closed`
+    /// may give it to somebody else.
     pub(crate) fn closed(self, release: impl FnOnce()) -> Link {
         let link = match self {
             Link::Closed(_) => self,
-            _ => self.broken(),
+            _ => self.closing(),
         };
-        release();
         match link {
-            Link::Closing(connection, _) => connection.closed().map_or(Link::Gone, Link::Closed),
-            other => other,
+            Link::Closing(connection, mut ring) => {
+                if !ring.as_mut().is_none_or(Ring::stop) {
+                    return Link::Closing(connection, None);
+                }
+                release();
+                connection.closed().map_or(Link::Gone, Link::Closed)
+            }
+            other => {
+                release();
+                other
+            }
         }
+    }
+
+    /// Whether nothing is on its way any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(self, Link::Closed(_) | Link::Gone)
     }
 
     /// Away from the bus, with the state node left alone; stops the ring.
@@ -99,9 +112,7 @@ impl Link {
     }
 
     fn gone(ring: Option<Ring>) -> Link {
-        if let Some(ring) = ring {
-            ring.stop();
-        }
+        drop(ring);
         Link::Gone
     }
 }

@@ -8,13 +8,13 @@
 //!
 //! What a front end can do to it: an event costs one pass over the ring, and the next event comes
 //! only after that pass (XSA-331, XSA-332); a request that is refused costs its sender a
-//! millisecond; a producer index that cannot be ends the service for good. As many requests can be
-//! on their way as the ring has entries.
+//! millisecond, and the end of the service waits for none; a producer index that cannot be ends the
+//! service for good. As many requests can be on their way as the ring has entries.
 
 use crate::{
     bio,
     stage::Stage,
-    vbd::{Served, Vbd},
+    vbd::{Number, Served, Vbd},
     waker::Waker,
 };
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -27,23 +27,25 @@ use xenbus::{
     kthread::{Current, Kthread},
     prelude::*,
     protocol::{
-        blkif::{op, status, Abi, Limits, Op, RawRequest, Request, Response},
+        blkif::{op, status, Abi, Limits, Offered, Op, RawRequest, Request, Response},
         negotiate,
         ring::{AttachError, Back, Overrun},
     },
     ring::BackArea,
 };
 
-/// A ring that is being served. Dropping it waits for the end of the service, however long the
-/// disk takes; [`Ring::stop`] does not. Sleeps.
+/// A ring that is being served. Dropping it is the same as [`Ring::stop`]. Sleeps.
 pub(crate) struct Ring {
     events: Arc<Events>,
     dev: ARef<Device>,
-    service: Service,
+    /// Until it is stopped.
+    service: Option<Service>,
 }
 
 /// A ring's thread. Dropping it waits for its end.
 pub(crate) struct Service {
+    /// The device that the disk's requests go to.
+    pub(crate) number: Number,
     /// As in the virtual disk, which is not held: it is to go with the thread's work.
     served: Arc<AtomicBool>,
     _thread: Kthread,
@@ -57,7 +59,7 @@ impl Service {
 }
 
 /// How long [`Ring::stop`] waits for the disk, in milliseconds.
-const PATIENCE: u32 = 2000;
+const PATIENCE: u32 = 1000;
 
 /// What has been said to the thread.
 struct Events {
@@ -97,8 +99,8 @@ impl Ring {
     /// # Errors
     ///
     /// What Xen answers when the reference or the port are not what the front end says; `EINVAL`
-    /// when the indices in the ring are garbage; `EBUSY` when the disk still works on requests of
-    /// a ring that has been stopped.
+    /// when the indices in the ring are garbage; `EBUSY` when the device still works on requests of
+    /// a ring that has been stopped, of this disk or another: they might reach it after the new.
     pub(crate) fn start(
         dev: &Device,
         vbd: &Arc<Vbd>,
@@ -106,6 +108,9 @@ impl Ring {
         name: &CStr,
     ) -> Result<Self> {
         let served = vbd.serve()?;
+        if bio::is_busy(vbd.number) {
+            return Err(EBUSY);
+        }
         let area = BackArea::map(dev, &[front.ring_ref])?;
         let ring = Back::attach(area, front.abi).map_err(|e| {
             if let AttachError::Overrun(Overrun { claimed, possible }) = e {
@@ -143,27 +148,31 @@ impl Ring {
             broken: false,
         };
         let service = Service {
+            number: vbd.number,
             served: vbd.served(),
             _thread: Kthread::spawn(fmt!("{name}"), move |thread| server.run(thread))?,
         };
         Ok(Ring {
             events,
             dev: dev.into(),
-            service,
+            service: Some(service),
         })
     }
 
     /// Stops the service: what the disk has been given is waited for and answered, then the ring is
-    /// unmapped and the event channel closed.
+    /// unmapped and the event channel closed. Says whether that has come to its end.
     ///
     /// When the disk takes long, only the thread goes on waiting: the caller holds up all devices
     /// of this domain meanwhile.
-    pub(crate) fn stop(self) {
+    pub(crate) fn stop(&mut self) -> bool {
+        let Some(service) = self.service.take() else {
+            return true;
+        };
         self.events.stop.swap(true, Ordering::SeqCst);
         self.events.waker.wake();
         for _ in 0..PATIENCE {
-            if self.service.has_ended() {
-                return;
+            if service.has_ended() {
+                return true;
             }
             fsleep(Delta::from_millis(1));
         }
@@ -171,7 +180,14 @@ impl Ring {
             self.dev.dev(),
             "the disk is slow, its requests are left to themselves\n"
         );
-        bio::leave(self.service);
+        bio::leave(service);
+        false
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
@@ -207,11 +223,20 @@ impl Server {
         let result = bio::plugged(|| {
             let mut spurious = true;
             loop {
-                while let Some(raw) = self.ring.pop()? {
+                // A front end that is answered at once, as it is for bad requests, can keep this
+                // going for as long as it likes; but not past the end of the service.
+                while !thread.should_stop() && !self.told_to_stop() {
+                    let Some(raw) = self.ring.pop()? else {
+                        break;
+                    };
                     spurious = false;
                     self.serve(&raw, thread);
+                    thread.cond_resched();
                 }
                 self.notify();
+                if thread.should_stop() || self.told_to_stop() {
+                    return Ok(spurious);
+                }
                 if !self.ring.final_check()? {
                     return Ok(spurious);
                 }
@@ -266,9 +291,10 @@ impl Server {
             return;
         }
         let (stage, ring, dev) = (&mut self.stage, &mut self.ring, &self.dev);
+        let offered = &mut self.limits.features;
         stage.finish(|request, status| {
             if status == status::EOPNOTSUPP {
-                revoke(dev, request.op);
+                revoke(dev, offered, request.op);
             }
             // There is always a request that waits for this response: this one.
             let _ = ring.push(&request.response(status));
@@ -309,14 +335,18 @@ impl Server {
     }
 }
 
-/// The disk has turned out not to know an operation that was offered.
-fn revoke(dev: &Device, op: Op) {
-    let (key, what) = match op.code() {
-        op::WRITE_BARRIER => (c"feature-barrier", "barriers"),
-        _ => (c"feature-flush-cache", "flushes"),
+/// The disk has turned out not to know an operation that was offered. Said once: from then on it is
+/// refused before it comes to the disk.
+fn revoke(dev: &Device, offered: &mut Offered, op: Op) {
+    let (offer, key, what) = match op.code() {
+        op::WRITE_BARRIER => (&mut offered.barrier, c"feature-barrier", "barriers"),
+        _ => (&mut offered.flush, c"feature-flush-cache", "flushes"),
     };
+    if !core::mem::take(offer) {
+        return;
+    }
     dev_warn!(dev.dev(), "the disk does not know {what}\n");
-    if let Err(e) = store::NIL.write(dev.nodename(), key, c"0") {
+    if let Err(e) = crate::connect::take_back(dev, key) {
         dev_warn!(dev.dev(), "cannot take the offer back: {e:?}\n");
     }
 }

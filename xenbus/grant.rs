@@ -15,6 +15,9 @@ pub struct GrantReserve {
     len: u16,
 }
 
+/// `GNTTAB_LIST_END`, which is a macro with a cast: the end of a list of free references.
+const GRANT_LIST_END: bindings::grant_ref_t = bindings::grant_ref_t::MAX;
+
 impl GrantReserve {
     /// Sets `count` references aside. In any context.
     ///
@@ -22,6 +25,13 @@ impl GrantReserve {
     ///
     /// `ENOSPC` when the grant table is full; see [`GrantCallback`].
     pub fn new(count: u16) -> Result<Self> {
+        if count == 0 {
+            // The C function takes one from the list even so.
+            return Ok(GrantReserve {
+                head: GRANT_LIST_END,
+                len: 0,
+            });
+        }
         let mut head = 0;
         // SAFETY: The out parameter is valid.
         to_result(unsafe { bindings::gnttab_alloc_grant_references(count, &mut head) })?;

@@ -220,6 +220,9 @@ fn grant_mapped() -> Result {
 }
 
 fn grant_reserve() -> Result {
+    let mut none = GrantReserve::new(0)?;
+    none.refill(0)?;
+    drop(none);
     let mut reserve = GrantReserve::new(1)?;
     let page = Page::alloc_page(GFP_KERNEL)?;
     let first = reserve.grant(own_domid()?, &page, true)?;

@@ -5,7 +5,13 @@
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h)
 
 use crate::bindings;
-use kernel::{error::to_result, prelude::*, str::CString, types::Opaque};
+use kernel::{
+    error::to_result,
+    prelude::*,
+    str::CString,
+    sync::{Arc, ArcBorrow},
+    types::Opaque,
+};
 
 type Callback = dyn Fn(&CStr) + Send + Sync;
 
@@ -13,8 +19,8 @@ type Callback = dyn Fn(&CStr) + Send + Sync;
 ///
 /// The callback runs in the xenwatch thread, one event at a time, first of all soon after the
 /// watch is made; it gets the path that changed, and it may sleep. Dropping the watch waits until
-/// a running callback has returned, so the watch must not be dropped within its own callback.
-pub struct Watch(Pin<KBox<Inner>>);
+/// a running callback has returned, unless the callback itself drops it.
+pub struct Watch(Arc<Inner>);
 
 #[pin_data]
 struct Inner {
@@ -37,7 +43,7 @@ impl Watch {
     /// state of things and does not count events.
     pub fn new(path: CString, callback: impl Fn(&CStr) + Send + Sync + 'static) -> Result<Self> {
         let callback: KBox<Callback> = KBox::new(callback, GFP_KERNEL)?;
-        let inner = KBox::pin_init(
+        let inner = Arc::pin_init(
             pin_init!(Inner {
                 watch <- Opaque::ffi_init(|slot: *mut bindings::xenbus_watch| {
                     // SAFETY: `slot` is valid for writes; all zero is a valid watch at rest.
@@ -75,9 +81,17 @@ impl Watch {
         path: *const kernel::ffi::c_char,
         _token: *const kernel::ffi::c_char,
     ) {
-        // SAFETY: `watch` is the field of an `Inner` that lives until it is unregistered, which
-        // waits for us.
-        let inner = unsafe { &*kernel::container_of!(Opaque::cast_from(watch), Inner, watch) };
+        // SAFETY: `watch` is the field of an `Inner` in an `Arc`, which lives until the watch is
+        // unregistered.
+        let inner = unsafe {
+            ArcBorrow::from_raw(kernel::container_of!(
+                Opaque::cast_from(watch),
+                Inner,
+                watch
+            ))
+        };
+        // The callback may drop the watch itself, which does not wait for us then.
+        let inner: Arc<Inner> = inner.into();
         // SAFETY: A C string for the length of the call.
         (inner.callback)(unsafe { CStr::from_char_ptr(path) });
     }
