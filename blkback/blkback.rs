@@ -15,7 +15,7 @@
 //!
 //! - `ring.rs`: the thread that serves a ring, from the event to the response.
 //! - `stage.rs`: where a checked request is carried out.
-//! - `bio.rs`: the glue to the block layer and sysfs, the only file with `unsafe`.
+//! - `bio.rs`: the glue to the block layer and sysfs, all that is not safe Rust.
 //! - `vbd.rs`: the virtual disk; `waker.rs`: how the ring's thread is woken.
 //! - `connect.rs`: all that is read from and written to xenstore.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
@@ -127,7 +127,7 @@ impl Driver for Blkback {
         Ok(this)
     }
 
-    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, state: XenbusState) {
+    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, state: XenbusState) -> After {
         let mut link = this.link.lock();
         let own = dev.state();
         match state::back(own, state, dev.is_online()) {
@@ -146,10 +146,9 @@ impl Driver for Blkback {
                 link.change(|link| link.closed(|| drop(this.vbd.lock().take())));
                 if !link.is_closed() && state == XenbusState::Closed {
                     dev.error(EBUSY, fmt!("the disk has not finished its requests"));
-                    return;
+                    return After::Keep;
                 }
-                drop(link);
-                dev.unregister();
+                return After::Unregister;
             }
             // It has been told already.
             Err(_) if matches!(own, XenbusState::Closing | XenbusState::Closed) => {}
@@ -161,6 +160,7 @@ impl Driver for Blkback {
                 );
             }
         }
+        After::Keep
     }
 
     fn remove(this: &Arc<Self>, _dev: &Device<Core>) {

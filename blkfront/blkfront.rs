@@ -140,46 +140,19 @@ impl Driver for Blkfront {
         Ok(this)
     }
 
-    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, other: XenbusState) {
-        let own = dev.state();
-        match (own, other) {
-            (XenbusState::Closed, _) => return,
-            (_, XenbusState::Closed) => return this.lost(),
-            // Also when the system's shutdown has made our state `Closing`.
-            (_, XenbusState::Closing) => return this.close(dev),
-            _ => {}
-        }
-        let done = match state::front(own, other) {
-            Ok(FrontAction::Nothing) => Ok(()),
-            Ok(FrontAction::Publish) => this.publish(dev),
-            Ok(FrontAction::Connect) => this.connect(dev),
-            Ok(FrontAction::PublishAndConnect) => {
-                this.publish(dev).and_then(|()| this.connect(dev))
-            }
-            Ok(FrontAction::Resize) => this.resize(dev),
-            Ok(FrontAction::Close) => return this.close(dev),
-            Err(_) => {
-                dev.fatal(
-                    EINVAL,
-                    fmt!("back end went to {other:?} while we were {own:?}"),
-                );
-                this.lost();
-                Ok(())
-            }
-        };
-        if done.is_err() {
-            // The message is written already.
-            this.lost();
-        }
+    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, other: XenbusState) -> After {
+        this.back_changed(dev, other);
+        After::Keep
     }
 
     fn remove(this: &Arc<Self>, dev: &Device<Core>) {
-        // Taken from a back end that is alive (by an unbind), the disk may write back what is
-        // dirty. Otherwise its users are told, and nothing is waited for.
-        let mut lost = true;
-        if this.queue.in_use() && dev.otherend_state() == XenbusState::Connected {
-            lost = false;
-        }
+        // Taken from a back end that is well (by an unbind), the disk may write back what is dirty.
+        // Otherwise its users are told, and nothing is waited for: this may be the xenwatch thread,
+        // which all devices share.
+        let lost = !this.queue.in_use()
+            || !this.queue.is_well()
+            || dev.has_vanished()
+            || dev.otherend_state() != XenbusState::Connected;
         if lost {
             this.queue.shut(true);
             this.queue.disconnect(Mode::Gone);
@@ -191,15 +164,28 @@ impl Driver for Blkfront {
             state.closing = Closing::Done;
             (state.disk.take(), state.minors.take())
         };
-        if let Some(disk) = disk {
+        if let Some(disk) = &disk {
             disk.remove(lost);
         }
         this.queue.shut(true);
         this.queue.disconnect(Mode::Gone);
+        // Not before: what starts its queue has gone now.
+        drop(disk);
         drop(minors);
     }
 
     fn resume(this: &Arc<Self>, _dev: &Device<Core>) -> Result {
+        let mut state = this.state.lock();
+        match state.closing {
+            // The disk is on its way out, and stays so.
+            Closing::Lost => return Ok(()),
+            // There is no disk any more; the new back end may offer one.
+            Closing::Done => this.queue.reopen(),
+            Closing::No | Closing::WhenIdle => {}
+        }
+        // Whoever wanted the device to go was the old toolstack.
+        state.closing = Closing::No;
+        drop(state);
         // What was in flight is sent anew when the new back end is `Connected`, to which
         // `otherend_changed` leads as it did the first time.
         this.queue.disconnect(Mode::Waiting);
@@ -212,6 +198,44 @@ impl Driver for Blkfront {
 }
 
 impl Blkfront {
+    /// The back end has gone to state `other`.
+    fn back_changed(&self, dev: &Device<Core>, other: XenbusState) {
+        let own = dev.state();
+        // Also across a migration: what was lost before it is taken away first.
+        if self.state.lock().closing == Closing::Lost {
+            return;
+        }
+        match (own, other) {
+            (XenbusState::Closed, _) => return,
+            (_, XenbusState::Closed) => return self.lost(),
+            // Also when the system's shutdown has made our state `Closing`.
+            (_, XenbusState::Closing) => return self.close(dev),
+            _ => {}
+        }
+        let done = match state::front(own, other) {
+            Ok(FrontAction::Nothing) => Ok(()),
+            Ok(FrontAction::Publish) => self.publish(dev),
+            Ok(FrontAction::Connect) => self.connect(dev),
+            Ok(FrontAction::PublishAndConnect) => {
+                self.publish(dev).and_then(|()| self.connect(dev))
+            }
+            Ok(FrontAction::Resize) => self.resize(dev),
+            Ok(FrontAction::Close) => return self.close(dev),
+            Err(_) => {
+                dev.fatal(
+                    EINVAL,
+                    fmt!("back end went to {other:?} while we were {own:?}"),
+                );
+                self.lost();
+                Ok(())
+            }
+        };
+        if done.is_err() {
+            // The message is written already.
+            self.lost();
+        }
+    }
+
     /// Makes a ring and tells the back end.
     fn publish(&self, dev: &Device<Core>) -> Result {
         connect::publish_ring(dev, &self.queue).inspect_err(|e| {
@@ -227,8 +251,16 @@ impl Blkfront {
         match known {
             // The disk of before a migration.
             Some(disk) => {
+                let mut state = self.state.lock();
+                if offer.disk.sector_size != state.sector_size {
+                    let (old, new) = (state.sector_size, offer.disk.sector_size);
+                    drop(state);
+                    dev.fatal(EINVAL, fmt!("sectors of {new} bytes, not {old} as before"));
+                    return Err(EINVAL);
+                }
+                state.todo.cache = true;
+                drop(state);
                 disk.set_capacity(offer.disk.sectors);
-                self.state.lock().todo.cache = true;
             }
             None => self.make_disk(&offer).inspect_err(|e| {
                 dev.fatal(*e, fmt!("making the disk {}", self.name.as_str()));
@@ -280,6 +312,9 @@ impl Blkfront {
     fn resize(&self, dev: &Device<Core>) -> Result {
         let (disk, sector_size) = {
             let state = self.state.lock();
+            if state.closing == Closing::Done {
+                return Ok(());
+            }
             (state.disk.clone(), state.sector_size)
         };
         // A size that cannot be is no reason to lose the disk as it is.
@@ -291,6 +326,10 @@ impl Blkfront {
 
     /// The toolstack, or the back end, wants the device to go.
     fn close(&self, dev: &Device<Core>) {
+        if self.queue.is_broken() {
+            // Its users wait for what the back end does not give back: they would never close it.
+            return self.lost();
+        }
         {
             let mut state = self.state.lock();
             if state.closing != Closing::No {
@@ -317,7 +356,9 @@ impl Blkfront {
         {
             let mut state = self.state.lock();
             if state.closing == Closing::Done {
-                return;
+                drop(state);
+                // In case a fatal error has written `Closing` since.
+                return self.dev.frontend_closed();
             }
             state.closing = Closing::Lost;
         }
@@ -377,10 +418,11 @@ impl Blkfront {
     fn close_if_due(&self) {
         let closing = self.state.lock().closing;
         let down = mq::is_shutting_down();
+        let lost = closing == Closing::Lost || self.queue.is_broken();
         let due = match closing {
             Closing::No | Closing::Done => false,
             Closing::Lost => true,
-            Closing::WhenIdle => self.queue.shut(down) || down,
+            Closing::WhenIdle => self.queue.shut(down) || down || lost,
         };
         if !due {
             return;
@@ -395,7 +437,7 @@ impl Blkfront {
                 (state.disk.take(), state.minors.take())
             };
             if let Some(disk) = disk {
-                disk.remove(closing == Closing::Lost);
+                disk.remove(lost);
             }
             drop(minors);
         }

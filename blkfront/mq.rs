@@ -29,7 +29,10 @@ use kernel::{
     sync::Arc,
     types::Opaque,
 };
+use xenbus::grant::{Grant, GrantReserve};
 
+// The structures have empty ones inside, of lock debugging that is off; only pointers cross.
+#[allow(improper_ctypes)]
 extern "C" {
     fn blkfront_helper_segments_start(
         rq: *mut bindings::request,
@@ -245,6 +248,75 @@ impl<'a> Iterator for Segments<'a> {
     }
 }
 
+/// A request and the access that another domain has been given to its pages. The request comes out
+/// of it, and so ends, only after the access has.
+pub(crate) struct Granted<T: Operations, const N: usize> {
+    // Dropped in this order.
+    grants: [Option<Grant>; N],
+    rq: Request<T>,
+}
+
+impl<T: Operations, const N: usize> Granted<T, N> {
+    /// With no access given yet.
+    pub(crate) fn new(rq: Request<T>) -> Self {
+        Granted {
+            grants: [const { None }; N],
+            rq,
+        }
+    }
+
+    /// The request.
+    pub(crate) fn request(&self) -> &Request<T> {
+        &self.rq
+    }
+
+    /// Gives `domid` access to the page of each segment, of which `f` gets the grant reference.
+    ///
+    /// # Errors
+    ///
+    /// `ENOSPC` when there are more than `N` segments, or the reserve is empty; what `f` returns.
+    /// Some access may have been given then.
+    pub(crate) fn grant(
+        &mut self,
+        reserve: &mut GrantReserve,
+        domid: u16,
+        readonly: bool,
+        mut f: impl FnMut(u32, &Segment<'_>) -> Result,
+    ) -> Result {
+        let mut grants = self.grants.iter_mut();
+        for segment in self.rq.segments() {
+            let place = grants.next().ok_or(ENOSPC)?;
+            // SAFETY: The pages of a request stay allocated, for its data, until it ends, which
+            // the grant does before by the type's order.
+            let grant = unsafe { reserve.grant(domid, &segment.page, readonly)? };
+            f(grant.gref(), &segment)?;
+            *place = Some(grant);
+        }
+        Ok(())
+    }
+
+    /// Ends the access. `Some`: the reference of a page that the other domain still has mapped.
+    pub(crate) fn end_access(&mut self) -> Option<u32> {
+        let mut mapped = None;
+        for slot in &mut self.grants {
+            if let Some(Err(grant)) = slot.take().map(Grant::try_end) {
+                mapped = Some(grant.gref());
+                *slot = Some(grant);
+            }
+        }
+        mapped
+    }
+
+    /// Gives the request out. Pages that are still mapped are left to the grant table, which keeps
+    /// them from being allocated again until they are not; what their owner does with them
+    /// meanwhile the other domain sees, and may change.
+    pub(crate) fn into_request(self) -> Request<T> {
+        let Granted { grants, rq } = self;
+        drop(grants);
+        rq
+    }
+}
+
 /// The tags and request structures of a disk.
 #[pin_data(PinnedDrop)]
 pub(crate) struct TagSet<T: Operations> {
@@ -342,16 +414,20 @@ pub(crate) struct Config<'a> {
 
 impl Config<'_> {
     fn limits(&self) -> bindings::queue_limits {
-        let mut lim = bindings::queue_limits::default();
-        // SAFETY: A pure function.
-        lim.features = unsafe { blkfront_helper_features(self.write_cache, self.fua) };
-        (lim.logical_block_size, lim.physical_block_size) = self.block_size;
-        lim.max_segments = self.max_segments;
-        lim.max_hw_sectors = u32::from(self.max_segments) * (4096 / 512);
-        lim.max_segment_size = 4096;
-        lim.seg_boundary_mask = 4096 - 1;
-        lim.dma_alignment = 512 - 1;
-        lim
+        let (logical_block_size, physical_block_size) = self.block_size;
+        bindings::queue_limits {
+            // SAFETY: A pure function.
+            features: unsafe { blkfront_helper_features(self.write_cache, self.fua) },
+            logical_block_size,
+            physical_block_size,
+            max_segments: self.max_segments,
+            max_hw_sectors: u32::from(self.max_segments) * (4096 / 512),
+            max_segment_size: 4096,
+            seg_boundary_mask: 4096 - 1,
+            // A back end may refuse a segment that is not a whole number of blocks.
+            dma_alignment: logical_block_size.wrapping_sub(1),
+            ..Default::default()
+        }
     }
 }
 
@@ -575,11 +651,13 @@ impl<T: Operations> Callbacks<T> {
         // INVARIANT: Started, and ours to end.
         match data.queue_rq(Request(rq, PhantomData), last) {
             Ok(()) => blk_status(Ok(())),
-            Err((rq, e)) => {
+            Err((back, e)) if back.0 == rq => {
                 // The block layer takes it back by our answer.
-                rq.into_raw();
+                back.into_raw();
                 blk_status(Err(e))
             }
+            // Another one than we gave: that one ends, as an error.
+            Err(_) => blk_status(Ok(())),
         }
     }
 

@@ -10,7 +10,7 @@
 
 use crate::{
     mq::{Op, Operations, Refused, Request, RequestQueue},
-    ring::{Answer, Fault, InFlight, Ring, Unsent},
+    ring::{Answer, Fault, Ring, Unsent},
 };
 use kernel::prelude::*;
 use xenbus::{
@@ -152,7 +152,10 @@ impl Queue {
     pub(crate) fn disconnect(&self, mode: Mode) {
         let (ring, wakeup) = {
             let mut inner = self.inner.lock();
-            inner.mode = mode;
+            // What is gone stays so.
+            if inner.mode != Mode::Gone {
+                inner.mode = mode;
+            }
             let ring = inner.ring.take();
             if mode == Mode::Gone {
                 // Whoever waits is to be told.
@@ -169,6 +172,24 @@ impl Queue {
             });
         }
         drop(wakeup);
+    }
+
+    /// After the device has gone: it has a new back end, and may be opened again.
+    pub(crate) fn reopen(&self) {
+        self.inner.lock().mode = Mode::Waiting;
+        self.users.lock().shut = false;
+    }
+
+    /// Whether the back end has broken the protocol.
+    pub(crate) fn is_broken(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.ring.as_ref().is_some_and(|ring| ring.is_broken())
+    }
+
+    /// Whether requests are sent, to a back end that has broken no rule so far.
+    pub(crate) fn is_well(&self) -> bool {
+        let inner = self.inner.lock();
+        inner.mode == Mode::Live && inner.ring.as_ref().is_some_and(|ring| !ring.is_broken())
     }
 
     /// Whether anybody has the disk open.
@@ -206,7 +227,9 @@ impl Operations for Queue {
                 rq.stop_queue();
                 if grants > 0 {
                     if let Some(wakeup) = &inner.wakeup {
-                        wakeup.grants.request(grants);
+                        // A request that waits already keeps its number: one, since to be started
+                        // too early only means to stop again.
+                        wakeup.grants.request(1);
                     }
                 }
                 // Not `EBUSY`: the start may come before the block layer has put the request
@@ -252,13 +275,13 @@ impl Handler for Queue {
             Err(Some(fault)) => {
                 dev_err!(
                     self.dev.dev(),
-                    "the back end broke the protocol: {fault}; the disk is disabled until it is attached again\n"
+                    "the back end broke the protocol: {fault}; the disk is stopped until it is attached again\n"
                 );
                 inner.give_up();
                 Eoi::Later
             }
         };
-        if inner.revoked {
+        if inner.revoked || eoi == Eoi::Later {
             self.queue_chore();
         }
         eoi
@@ -273,7 +296,7 @@ impl Inner {
         rq: Request<Queue>,
     ) -> core::result::Result<(), (Request<Queue>, Unsent)> {
         match (self.mode, &mut self.ring) {
-            (Mode::Waiting, _) => return Err((rq, Unsent::Wait { grants: 0 })),
+            (Mode::Waiting, _) => Err((rq, Unsent::Wait { grants: 0 })),
             (Mode::Live, Some(ring)) if !ring.is_broken() => {
                 let operation = match (rq.op(), self.flush) {
                     (Op::Read, _) => op::READ,
@@ -287,7 +310,11 @@ impl Inner {
                 };
                 ring.send(handle, operation, rq)
             }
-            _ => Err((rq, Unsent::End(Err(EIO)))),
+            _ => {
+                // What the back end still had mapped when it was given up, it may have let go.
+                self.fail_in_flight();
+                Err((rq, Unsent::End(Err(EIO))))
+            }
         }
     }
 
@@ -325,7 +352,8 @@ impl Inner {
     /// Completes a request that was answered; its pages are ours alone again.
     fn finish(&mut self, answer: Answer) {
         let Answer {
-            flight: InFlight { rq, operation, .. },
+            rq,
+            operation,
             status,
         } = answer;
         let flushes = matches!(operation, op::WRITE_BARRIER | op::FLUSH_DISKCACHE);
@@ -334,7 +362,7 @@ impl Inner {
             // It had offered this, but changes its mind. Then nothing need be flushed; but data
             // that went with it has not been written.
             status::EOPNOTSUPP if flushes => {
-                self.revoked = self.flush != Flush::None;
+                self.revoked |= self.flush != Flush::None;
                 self.flush = Flush::None;
                 if rq.op() == Op::Flush {
                     rq.complete(Ok(()));
@@ -348,10 +376,16 @@ impl Inner {
 
     /// Ends the use of a ring whose other end cannot be trusted. Requests fail from now on.
     fn give_up(&mut self) {
+        self.fail_in_flight();
+        self.start();
+    }
+
+    /// Ends those requests in flight that the back end has no access to any more, and the use of
+    /// the ring.
+    fn fail_in_flight(&mut self) {
         if let Some(ring) = &mut self.ring {
             ring.give_up(|rq| rq.complete(Err(EIO)));
         }
-        self.start();
     }
 
     /// Starts the hardware queue again, if it was stopped.

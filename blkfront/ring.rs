@@ -11,13 +11,13 @@
 //! C header: `xen/io/blkif.h`, through [`xenbus::protocol::blkif`].
 
 use crate::{
-    mq::{Op, Request},
+    mq::{Granted, Op, Request},
     queue::Queue,
 };
 use kernel::prelude::*;
 use xenbus::{
     evtchn::EventChannel,
-    grant::{Grant, GrantReserve},
+    grant::GrantReserve,
     prelude::*,
     protocol::{
         blkif::{Abi, BadResponse, Pending, RawRequest, Segment, MAX_SEGMENTS, SECTOR_SIZE},
@@ -47,17 +47,17 @@ pub(crate) struct Ring {
 
 /// A request that the back end has.
 pub(crate) struct InFlight {
-    /// The request.
-    pub rq: Request<Queue>,
+    granted: Granted<Queue, MAX_SEGMENTS>,
     /// What it was sent as.
-    pub operation: u8,
-    grants: [Option<Grant>; MAX_SEGMENTS],
+    operation: u8,
 }
 
 /// A request that the back end has answered and has no access to any more.
 pub(crate) struct Answer {
     /// The request.
-    pub flight: InFlight,
+    pub rq: Request<Queue>,
+    /// What it was sent as.
+    pub operation: u8,
     /// How the back end says that it went.
     pub status: i16,
 }
@@ -157,67 +157,61 @@ impl Ring {
         if self.front.free() == 0 {
             return Err((rq, Unsent::Wait { grants: 0 }));
         }
-        let mut grants = [const { None }; MAX_SEGMENTS];
+        let mut granted = Granted::new(rq);
         let mut segments = [Segment::default(); MAX_SEGMENTS];
-        let count = match self.grant(&rq, &mut grants, &mut segments) {
+        let count = match self.grant(&mut granted, &mut segments) {
             Ok(count) => count,
-            Err(unsent) => return Err((rq, unsent)),
+            Err(unsent) => return Err((granted.into_request(), unsent)),
         };
         // The number of free entries bounds that of the pending requests, so there is an id.
         let Ok(id) = self.pending.start_any(operation) else {
-            return Err((rq, Unsent::Wait { grants: 0 }));
+            return Err((granted.into_request(), Unsent::Wait { grants: 0 }));
         };
+        let rq = granted.request();
         let sector = if rq.op() == Op::Flush { 0 } else { rq.sector() };
         let segments = segments.get(..count).unwrap_or_default();
         let raw = RawRequest::transfer(operation, id as u64, handle, sector, segments);
         let pushed = self.front.push(&raw);
         match (pushed, self.in_flight.get_mut(id)) {
             (Ok(()), Some(slot)) => {
-                *slot = Some(InFlight {
-                    rq,
-                    operation,
-                    grants,
-                });
+                *slot = Some(InFlight { granted, operation });
                 Ok(())
             }
-            _ => Err((rq, Unsent::End(Err(EIO)))),
+            _ => Err((granted.into_request(), Unsent::End(Err(EIO)))),
         }
     }
 
     /// Grants access to the pages of a request, and says how many segments they make.
     fn grant(
         &self,
-        rq: &Request<Queue>,
-        grants: &mut [Option<Grant>; MAX_SEGMENTS],
+        granted: &mut Granted<Queue, MAX_SEGMENTS>,
         segments: &mut [Segment; MAX_SEGMENTS],
     ) -> core::result::Result<usize, Unsent> {
-        let needed = rq.nr_segments();
+        let needed = granted.request().nr_segments();
         if needed == 0 {
             return Ok(0);
         }
         let mut reserve = GrantReserve::new(needed).map_err(|_| Unsent::Wait { grants: needed })?;
         // The back end writes what we read.
-        let readonly = rq.op() != Op::Read;
-        let mut places = grants.iter_mut().zip(segments);
+        let readonly = granted.request().op() != Op::Read;
         let mut count = 0usize;
-        for from in rq.segments() {
-            // By the queue's limits this goes well.
-            let end = from.offset.wrapping_add(from.len);
-            if from.len == 0 || (from.offset | from.len) % SECTOR_SIZE != 0 || end > 4096 {
-                return Err(Unsent::End(Err(EIO)));
-            }
-            let (grant, segment) = places.next().ok_or(Unsent::End(Err(EIO)))?;
-            let given = reserve
-                .grant(self.domid, &from.page, readonly)
-                .map_err(|_| Unsent::End(Err(EIO)))?;
-            *segment = Segment {
-                gref: given.gref(),
-                first: (from.offset / SECTOR_SIZE) as u8,
-                last: (end / SECTOR_SIZE).wrapping_sub(1) as u8,
-            };
-            *grant = Some(given);
-            count = count.wrapping_add(1);
-        }
+        granted
+            .grant(&mut reserve, self.domid, readonly, |gref, from| {
+                // By the queue's limits this goes well.
+                let end = from.offset.wrapping_add(from.len);
+                if from.len == 0 || (from.offset | from.len) % SECTOR_SIZE != 0 || end > 4096 {
+                    return Err(EIO);
+                }
+                let segment = segments.get_mut(count).ok_or(EIO)?;
+                *segment = Segment {
+                    gref,
+                    first: (from.offset / SECTOR_SIZE) as u8,
+                    last: (end / SECTOR_SIZE).wrapping_sub(1) as u8,
+                };
+                count = count.wrapping_add(1);
+                Ok(())
+            })
+            .map_err(|_| Unsent::End(Err(EIO)))?;
         Ok(count)
     }
 
@@ -243,12 +237,14 @@ impl Ring {
             let Some(slot) = self.in_flight.get_mut(id) else {
                 continue;
             };
-            if let Some(gref) = slot.as_mut().and_then(InFlight::end_access) {
+            let flight = slot.as_mut();
+            if let Some(gref) = flight.and_then(|flight| flight.granted.end_access()) {
                 return Err(Fault::StillMapped { gref });
             }
-            if let Some(flight) = slot.take() {
+            if let Some(InFlight { granted, operation }) = slot.take() {
                 return Ok(Some(Answer {
-                    flight,
+                    rq: granted.into_request(),
+                    operation,
                     status: response.status,
                 }));
             }
@@ -260,8 +256,8 @@ impl Ring {
     pub(crate) fn give_up(&mut self, mut fail: impl FnMut(Request<Queue>)) {
         self.broken = true;
         for slot in &mut self.in_flight {
-            if let Some(flight) = slot.take_if(|flight| flight.end_access().is_none()) {
-                fail(flight.rq);
+            if let Some(flight) = slot.take_if(|flight| flight.granted.end_access().is_none()) {
+                fail(flight.granted.into_request());
             }
         }
     }
@@ -277,27 +273,9 @@ impl Ring {
         } = KBox::into_inner(self);
         // Nobody else looks at the ring once the handler has run for the last time.
         drop(channel);
-        for mut flight in in_flight.into_iter().flatten() {
-            flight.end_access();
-            let InFlight { rq, grants, .. } = flight;
-            // What is still mapped the grant table keeps until it is not.
-            drop(grants);
-            pass_on(rq);
+        for flight in in_flight.into_iter().flatten() {
+            pass_on(flight.granted.into_request());
         }
         drop(front);
-    }
-}
-
-impl InFlight {
-    /// Ends the back end's access to the pages. `Some`: a grant by which it still maps one.
-    fn end_access(&mut self) -> Option<u32> {
-        let mut mapped = None;
-        for slot in &mut self.grants {
-            if let Some(Err(grant)) = slot.take().map(Grant::try_end) {
-                mapped = Some(grant.gref());
-                *slot = Some(grant);
-            }
-        }
-        mapped
     }
 }

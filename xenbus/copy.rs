@@ -38,7 +38,12 @@ impl<'a> CopyBatch<'a> {
     /// # Errors
     ///
     /// `EINVAL` when a side crosses the end of its page; `ENOSPC` when the batch is full.
-    pub fn push(&mut self, from: Side<'a>, to: Side<'a>, len: u16) -> Result {
+    ///
+    /// # Safety
+    ///
+    /// Until [`Self::run`] has returned or the batch has been dropped, nobody else writes to a local
+    /// page, and nobody reads one that is copied to.
+    pub unsafe fn push(&mut self, from: Side<'a>, to: Side<'a>, len: u16) -> Result {
         let mut op = bindings::gnttab_copy::default();
         let fill =
             |side: Side<'_>, ptr: &mut bindings::gnttab_copy_gnttab_copy_ptr| -> Result<u16> {

@@ -197,10 +197,9 @@ impl Device<Core> {
         unsafe { bindings::xenbus_dev_is_online(self.as_raw()) != 0 }
     }
 
-    /// Back side: takes the device off the bus. Its `remove` is called before this returns.
-    pub fn unregister(&self) {
-        // SAFETY: The device is registered: a callback of its driver runs. The core holds a
-        // reference across the callback (its watch is what called us).
-        unsafe { kernel::bindings::device_unregister(self.raw_dev()) };
+    /// Whether the toolstack has removed this end's node; the device is on its way off the bus.
+    pub fn has_vanished(&self) -> bool {
+        // SAFETY: The device is live; the core sets the flag before it removes the device.
+        unsafe { (*self.as_raw()).vanished }
     }
 }

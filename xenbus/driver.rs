@@ -55,6 +55,17 @@ impl UeventEnv {
     }
 }
 
+/// What becomes of a device after its other end has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum After {
+    /// It stays.
+    Keep,
+    /// Back side: it is taken off the bus, which calls `remove`. If somebody is binding or
+    /// unbinding it at this moment it stays, and goes when the toolstack removes its node.
+    Unregister,
+}
+
 /// A driver of one device type; a value of it is one device.
 ///
 /// The bus keeps one [`Arc`] of the value from `probe` to `remove`.
@@ -80,7 +91,7 @@ pub trait Driver: Sized + Send + Sync + 'static {
     fn probe(dev: &Device<Core>) -> Result<Arc<Self>>;
 
     /// The other end has written its state node (or it was so when the watch was made).
-    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, state: XenbusState);
+    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, state: XenbusState) -> After;
 
     /// The device goes, or the driver is unbound from it.
     fn remove(this: &Arc<Self>, dev: &Device<Core>);
@@ -197,8 +208,8 @@ impl<T: Driver> Adapter<T> {
         }
     }
 
-    /// Runs `f` with the device and its value, both kept alive throughout: `f` may unregister the
-    /// device. `None` when there is no value.
+    /// Runs `f` with the device and its value, both kept alive throughout. `None` when there is no
+    /// value.
     ///
     /// # Safety
     ///
@@ -240,12 +251,19 @@ impl<T: Driver> Adapter<T> {
         dev: *mut bindings::xenbus_device,
         state: bindings::xenbus_state,
     ) {
+        // SAFETY: The bus hands us a live device.
+        let kept: ARef<Device> = unsafe { Device::<Core>::from_raw(dev) }.into();
         // SAFETY: Called by the bus.
-        unsafe {
+        let after = unsafe {
             Self::with(dev, |value, dev| {
                 T::otherend_changed(value, dev, XenbusState::from(state))
             })
         };
+        if after == Some(After::Unregister) {
+            // SAFETY: The device is registered, since its watch has called us, and we hold a
+            // reference. Nothing of the driver's uses it any more.
+            unsafe { bindings::xenbus_helper_device_unregister(kept.raw_dev()) };
+        }
     }
 
     extern "C" fn remove(dev: *mut bindings::xenbus_device) {

@@ -79,7 +79,12 @@ impl GrantReserve {
     /// # Errors
     ///
     /// `ENOSPC` when the reserve is empty.
-    pub fn grant(&mut self, domid: u16, page: &Page, readonly: bool) -> Result<Grant> {
+    ///
+    /// # Safety
+    ///
+    /// The page stays allocated, and for what `domid` may read (and write, unless `readonly`),
+    /// until the grant has ended or has been dropped.
+    pub unsafe fn grant(&mut self, domid: u16, page: &Page, readonly: bool) -> Result<Grant> {
         let gref = self.claim().ok_or(ENOSPC)?;
         // SAFETY: The reference is free and ours; the page is live.
         unsafe {
@@ -99,7 +104,8 @@ impl Drop for GrantReserve {
 /// Access that has been granted to one page.
 ///
 /// Dropping it ends the access as soon as the other end lets go; until then the grant table keeps
-/// a reference on the page, so that it is not used for anything else.
+/// a reference on the page, so that the page is not allocated again. That does not help a page whose
+/// owner goes on using it, as the slab allocator does with a page of small objects.
 pub struct Grant {
     gref: bindings::grant_ref_t,
 }

@@ -26,6 +26,20 @@ int xenbus_helper_add_uevent_var(struct kobj_uevent_env *env, const char *key, c
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_add_uevent_var);
 
+/*
+ * Called in the xenwatch thread. Whoever unbinds a driver holds the device's lock and waits for
+ * this thread, to end the device's watch: to wait for the lock here would be a deadlock.
+ */
+bool xenbus_helper_device_unregister(struct device *dev)
+{
+	if (!device_trylock(dev))
+		return false;
+	device_unlock(dev);
+	device_unregister(dev);
+	return true;
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_device_unregister);
+
 void xenbus_helper_virt_mb(void)
 {
 	virt_mb();

@@ -13,6 +13,7 @@
 void xenbus_helper_dev_error(struct xenbus_device *dev, int err, const char *msg);
 void xenbus_helper_dev_fatal(struct xenbus_device *dev, int err, const char *msg);
 int xenbus_helper_add_uevent_var(struct kobj_uevent_env *env, const char *key, const char *value);
+bool xenbus_helper_device_unregister(struct device *dev);
 
 void xenbus_helper_virt_mb(void);
 

@@ -196,7 +196,8 @@ fn granted(bytes: &[u8], readonly: bool) -> Result<(Page, Grant)> {
     let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
     // SAFETY: The page is ours alone.
     unsafe { page.write_raw(bytes.as_ptr(), 0, bytes.len())? };
-    let grant = GrantReserve::new(1)?.grant(own_domid()?, &page, readonly)?;
+    // SAFETY: Both are returned, and dropped together.
+    let grant = unsafe { GrantReserve::new(1)?.grant(own_domid()?, &page, readonly)? };
     Ok((page, grant))
 }
 
@@ -225,9 +226,12 @@ fn grant_reserve() -> Result {
     drop(none);
     let mut reserve = GrantReserve::new(1)?;
     let page = Page::alloc_page(GFP_KERNEL)?;
-    let first = reserve.grant(own_domid()?, &page, true)?;
+    // SAFETY: The page lives until the end of the test.
+    let first = unsafe { reserve.grant(own_domid()?, &page, true)? };
     ensure(reserve.is_empty())?;
-    ensure(matches!(reserve.grant(own_domid()?, &page, true), Err(e) if e == ENOSPC))?;
+    // SAFETY: As above.
+    let second = unsafe { reserve.grant(own_domid()?, &page, true) };
+    ensure(matches!(second, Err(e) if e == ENOSPC))?;
     reserve.refill(3)?;
     ensure(reserve.len() == 3)?;
     first.try_end().map_err(|_| EBUSY)
@@ -261,15 +265,17 @@ fn map_too_many() -> Result {
     ensure(matches!(Mapping::<1>::map(&cache, own_domid()?, &grants), Err(e) if e == EINVAL))
 }
 
+fn push<'a>(batch: &mut CopyBatch<'a>, from: Side<'a>, to: Side<'a>, len: u16) -> Result {
+    // SAFETY: The pages of a test are its own, and it looks at them after the copy.
+    unsafe { batch.push(from, to, len) }
+}
+
 fn copy_page() -> Result {
     let (_page, grant) = granted(b"..copied", true)?;
     let to = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
     let mut batch = CopyBatch::new(1)?;
-    batch.push(
-        Side::Foreign(own_domid()?, grant.gref(), 2),
-        Side::Local(&to, 0),
-        6,
-    )?;
+    let from = Side::Foreign(own_domid()?, grant.gref(), 2);
+    push(&mut batch, from, Side::Local(&to, 0), 6)?;
     batch.run(|_| ())?;
     starts_with(&to, b"copied\0")
 }
@@ -279,22 +285,14 @@ fn copy_bad() -> Result {
     let to = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
     let domid = own_domid()?;
     let mut batch = CopyBatch::new(3)?;
-    batch.push(Side::Foreign(domid, 0x7fff_ffff, 0), Side::Local(&to, 0), 4)?;
-    batch.push(
-        Side::Foreign(domid, grant.gref(), 0),
-        Side::Local(&to, 0),
-        4,
-    )?;
+    let granted = || Side::Foreign(domid, grant.gref(), 0);
+    let bad = Side::Foreign(domid, 0x7fff_ffff, 0);
+    push(&mut batch, bad, Side::Local(&to, 0), 4)?;
+    push(&mut batch, granted(), Side::Local(&to, 0), 4)?;
     // Granted read only.
-    batch.push(
-        Side::Local(&to, 0),
-        Side::Foreign(domid, grant.gref(), 0),
-        4,
-    )?;
-    ensure(matches!(
-        batch.push(Side::Local(&to, 0), Side::Local(&page, 0), 4),
-        Err(e) if e == ENOSPC
-    ))?;
+    push(&mut batch, Side::Local(&to, 0), granted(), 4)?;
+    let full = push(&mut batch, Side::Local(&to, 0), Side::Local(&page, 0), 4);
+    ensure(matches!(full, Err(e) if e == ENOSPC))?;
     let mut failed = [false; 3];
     let result = batch.run(|i| {
         if let Some(f) = failed.get_mut(i) {
@@ -309,7 +307,8 @@ fn copy_bounds() -> Result {
     let page = Page::alloc_page(GFP_KERNEL)?;
     let mut batch = CopyBatch::new(2)?;
     for (from, to, len) in [(4093, 0, 4), (0, 4093, 4), (u16::MAX, 0, 1), (0, 0, 4097)] {
-        let pushed = batch.push(Side::Foreign(0, 1, from), Side::Local(&page, to), len);
+        let from = Side::Foreign(0, 1, from);
+        let pushed = push(&mut batch, from, Side::Local(&page, to), len);
         ensure(matches!(pushed, Err(e) if e == EINVAL))?;
     }
     Ok(())

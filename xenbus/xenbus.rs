@@ -40,7 +40,7 @@ pub mod work;
 /// What a driver needs in most of its files.
 pub mod prelude {
     pub use crate::device::{Core, Device, Normal};
-    pub use crate::driver::{Driver, Registration, Side};
+    pub use crate::driver::{After, Driver, Registration, Side};
     pub use crate::store::{self, Store};
     pub use kernel::fmt;
     pub use kernel::prelude::*;
