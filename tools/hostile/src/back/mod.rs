@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `hostile back`: a back end that misbehaves towards a guest's real front end.
+//!
+//! - `device.rs`: the disk's back end, step by step
+//! - `responses.rs`: responses and indices that are wrong; the front end gives the disk up
+//! - `setup.rs`: store entries and states that are wrong
+//! - `fuzz.rs`: random ones
+//!
+//! Every scenario has a disk of its own, made and removed. Afterwards the guest must have as many
+//! references granted to dom0, and dom0 as many mapped, as before.
+
+mod device;
+mod fuzz;
+mod responses;
+mod setup;
+
+use std::time::{Duration, Instant};
+
+use crate::args::Args;
+use crate::ktap::{Ktap, Outcome};
+use crate::{ensure, Result};
+use device::Device;
+
+/// What the scenarios share.
+#[derive(Debug)]
+pub(crate) struct Lab {
+    guest: u16,
+    number: u64,
+    timeout: Duration,
+    poke: String,
+    pub(crate) seed: u64,
+    pub(crate) count: u64,
+    /// The front end may be one that is less strict than ours.
+    pub(crate) tolerant: bool,
+    made: u64,
+    /// The guest has not let go of a disk: it cannot be trusted with another.
+    stuck: bool,
+}
+
+impl Lab {
+    /// Runs `f` with a new disk, removes the disk, and counts.
+    pub(crate) fn with(
+        &mut self,
+        f: impl FnOnce(&mut Device) -> Result<Outcome>,
+    ) -> Result<Outcome> {
+        let before = Device::grants(self.guest)?;
+        // A number of its own each time: the guest may still be taking the last one away.
+        let number = self.number + 16 * (self.made % 8);
+        self.made += 1;
+        let mut dev = Device::create(self.guest, number, &self.poke, self.timeout)?;
+        let result = f(&mut dev);
+        let removed = dev
+            .destroy(self.tolerant)
+            .map_err(|e| format!("teardown: {e}"));
+        self.stuck = removed.is_err();
+        let outcome = result?;
+        removed?;
+        let until = Instant::now() + self.timeout;
+        loop {
+            let after = Device::grants(self.guest)?;
+            if after.granted <= before.granted && after.mapped <= before.mapped {
+                return Ok(outcome);
+            }
+            ensure!(
+                Instant::now() < until,
+                "grants before {before:?}, after {after:?}"
+            );
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// One way to misbehave, and what is expected of the front end.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&mut Lab) -> Result<Outcome>,
+}
+
+impl Scenario {
+    /// A scenario.
+    pub(crate) const fn new(
+        name: &'static str,
+        about: &'static str,
+        run: fn(&mut Lab) -> Result<Outcome>,
+    ) -> Self {
+        Scenario { name, about, run }
+    }
+}
+
+/// All of them, in the order in which `all` runs them.
+fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    responses::SCENARIOS
+        .iter()
+        .chain(setup::SCENARIOS)
+        .chain(fuzz::SCENARIOS)
+}
+
+/// The command.
+pub(crate) fn main(mut args: Args) -> Result<u8> {
+    if args.flag("--list") {
+        scenarios().for_each(|s| println!("{:<22} {}", s.name, s.about));
+        return Ok(0);
+    }
+    let mut lab = Lab {
+        guest: args.value("--guest")?.ok_or("which --guest?")?,
+        number: args.value("--device")?.unwrap_or(51760),
+        timeout: Duration::from_secs(args.value("--timeout")?.unwrap_or(10)),
+        poke: args
+            .value("--poke")?
+            .ok_or("back needs a --poke; see `hostile --help`")?,
+        seed: args.value("--seed")?.unwrap_or(1),
+        count: args.value("--count")?.unwrap_or(1000),
+        tolerant: args.flag("--tolerant"),
+        made: 0,
+        stuck: false,
+    };
+    let names = args.rest()?;
+    ensure!(
+        !names.is_empty(),
+        "which scenario? See `hostile back --list`."
+    );
+    let mut chosen = Vec::new();
+    for name in &names {
+        let before = chosen.len();
+        chosen.extend(scenarios().filter(|s| s.name == name || name == "all"));
+        ensure!(chosen.len() > before, "no scenario {name:?}");
+    }
+    let mut ktap = Ktap::start(chosen.len());
+    for s in chosen {
+        let began = Instant::now();
+        let result = if lab.stuck {
+            Err("not tried: the guest is stuck".into())
+        } else {
+            (s.run)(&mut lab)
+        };
+        ktap.note(&format!("{} ms", began.elapsed().as_millis()));
+        ktap.result(s.name, result);
+    }
+    Ok(ktap.code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::scenarios;
+
+    #[test]
+    fn names_are_unique_and_fit_the_list() {
+        let mut names: Vec<_> = scenarios().map(|s| s.name).collect();
+        assert!(names.iter().all(|n| n.len() <= 22 && !n.contains(' ')));
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

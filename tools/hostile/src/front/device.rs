@@ -1,0 +1,452 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The front end's half of one virtual disk: its store entries, ring page, channel and buffers.
+//!
+//! The nodes follow `xen/io/blkif.h`. Each step can be taken alone, so that a scenario can take it
+//! wrongly.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
+use crate::wire::{self, Request, Response, Seg, ENTRIES, OKAY, READ, WRITE};
+use crate::{ensure, Result};
+use xen::evtchn::EventChannel;
+use xen::gntalloc::SharedPages;
+use xen::store::Store;
+
+/// States of `enum xenbus_state`.
+pub(crate) const INITIALISING: u64 = 1;
+pub(crate) const INIT_WAIT: u64 = 2;
+pub(crate) const INITIALISED: u64 = 3;
+pub(crate) const CONNECTED: u64 = 4;
+pub(crate) const CLOSING: u64 = 5;
+pub(crate) const CLOSED: u64 = 6;
+
+/// Pages of data that the scenarios use, all granted to the back end.
+const BUFFERS: usize = 16;
+
+/// What the back end says that the disk is like.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Disk {
+    /// Size, in sectors of 512 bytes.
+    pub(crate) sectors: u64,
+    /// Whether the flag `VDISK_READONLY` is set.
+    pub(crate) readonly: bool,
+    /// Whether indirect requests are offered.
+    pub(crate) indirect: bool,
+    /// Whether discard is offered.
+    pub(crate) discard: bool,
+}
+
+/// A ring page and its event channel, with the front end's own indices.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    pub(crate) page: SharedPages,
+    pub(crate) channel: EventChannel,
+    /// Requests put so far.
+    pub(crate) prod: u32,
+    /// Responses taken so far.
+    pub(crate) cons: u32,
+}
+
+/// One virtual disk without a driver of its own.
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) store: Store,
+    /// The front end's directory, relative to the guest's.
+    node: String,
+    /// The back end's directory.
+    backend: String,
+    backend_id: u16,
+    timeout: Duration,
+    pub(crate) disk: Disk,
+    ring: Option<Ring>,
+    pub(crate) data: SharedPages,
+    /// What the own nodes hold, as far as this process wrote them: each access to the store costs
+    /// milliseconds under emulation.
+    written: HashMap<String, String>,
+    /// Whether both ends are Connected and the ring is as an honest front end leaves it.
+    healthy: bool,
+}
+
+/// Watches the back end's state.
+const TOKEN: &str = "their-state";
+
+impl Device {
+    /// Takes hold of `device/vbd/NUMBER`, waiting until it is there.
+    pub(crate) fn open(number: u64, timeout: Duration) -> Result<Self> {
+        let mut store = Store::open()?;
+        let node = format!("device/vbd/{number}");
+        let backend = store.wait_for(&format!("{node}/backend"), timeout, |v| v.is_some())?;
+        let backend_id = store
+            .number(&format!("{node}/backend-id"))?
+            .ok_or("no backend-id")? as u16;
+        let data = SharedPages::alloc(backend_id, BUFFERS, true)?;
+        let backend = backend.unwrap_or_default();
+        store.watch(&format!("{backend}/state"), TOKEN)?;
+        let (disk, written) = (Disk::default(), HashMap::new());
+        Ok(Device {
+            store,
+            node,
+            backend,
+            backend_id,
+            timeout,
+            disk,
+            ring: None,
+            data,
+            written,
+            healthy: false,
+        })
+    }
+
+    /// The domain that the back end is in.
+    pub(crate) fn backend_id(&self) -> u16 {
+        self.backend_id
+    }
+
+    /// Writes a node of the front end's.
+    pub(crate) fn put(&mut self, key: &str, value: impl Display) -> Result {
+        let value = value.to_string();
+        if self.written.get(key) != Some(&value) {
+            self.store.write(&format!("{}/{key}", self.node), &value)?;
+            self.written.insert(key.into(), value);
+        }
+        Ok(())
+    }
+
+    /// Removes a node of the front end's.
+    pub(crate) fn unset(&mut self, key: &str) -> Result {
+        self.written.remove(key);
+        Ok(self.store.remove(&format!("{}/{key}", self.node))?)
+    }
+
+    /// A number of the back end's.
+    fn theirs(&mut self, key: &str) -> Result<Option<u64>> {
+        Ok(self.store.number(&format!("{}/{key}", self.backend))?)
+    }
+
+    /// The back end's state; 0 where it has none.
+    pub(crate) fn their_state(&mut self) -> Result<u64> {
+        Ok(self.theirs("state")?.unwrap_or(0))
+    }
+
+    /// Writes the own state, even if it is the same.
+    pub(crate) fn set_state(&mut self, state: impl Display) -> Result {
+        self.healthy = false;
+        self.written.remove("state");
+        self.put("state", state)
+    }
+
+    /// The own state, as it was written last.
+    fn own_state(&mut self) -> Result<u64> {
+        if let Some(state) = self.written.get("state") {
+            return Ok(state.parse().unwrap_or(0));
+        }
+        Ok(self
+            .store
+            .number(&format!("{}/state", self.node))?
+            .unwrap_or(0))
+    }
+
+    /// Waits until the back end is in one of `states` and returns which.
+    pub(crate) fn await_state(&mut self, states: &[u64]) -> Result<u64> {
+        let until = Instant::now() + self.timeout;
+        loop {
+            let state = self.their_state()?;
+            if states.contains(&state) {
+                return Ok(state);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            ensure!(
+                !left.is_zero(),
+                "the back end should be in one of the states {states:?}, it is in {state}"
+            );
+            self.store.event_of(TOKEN, left)?;
+        }
+    }
+
+    /// Brings both ends to where a front end starts: own state Initialising, theirs InitWait.
+    pub(crate) fn restart(&mut self) -> Result {
+        let (own, theirs) = (self.own_state()?, self.their_state()?);
+        if !(own == INITIALISING && theirs == INIT_WAIT) {
+            if !(own == CLOSED && theirs == CLOSED) {
+                self.close()?;
+            }
+            let honest = ["state", "ring-ref", "event-channel", "protocol"];
+            let others: Vec<_> = self
+                .written
+                .keys()
+                .filter(|k| !honest.contains(&k.as_str()))
+                .cloned()
+                .collect();
+            others.iter().try_for_each(|key| self.unset(key))?;
+            self.set_state(INITIALISING)?;
+        }
+        self.await_state(&[INIT_WAIT])?;
+        Ok(())
+    }
+
+    /// Makes a ring whose indices all are `start`, in the pages of the last one if there was one.
+    pub(crate) fn make_ring(&mut self, start: u32) -> Result {
+        let mut ring = match self.ring.take() {
+            Some(ring) => ring,
+            None => {
+                let page = SharedPages::alloc(self.backend_id, 1, true)?;
+                Ring {
+                    page,
+                    channel: EventChannel::alloc_unbound(self.backend_id)?,
+                    prod: 0,
+                    cons: 0,
+                }
+            }
+        };
+        ring.page.clear(0);
+        ring.page.store(wire::REQ_PROD, start);
+        ring.page.store(wire::RSP_PROD, start);
+        ring.page.store(wire::REQ_EVENT, start.wrapping_add(1));
+        ring.page.store(wire::RSP_EVENT, start.wrapping_add(1));
+        (ring.prod, ring.cons) = (start, start);
+        self.ring = Some(ring);
+        Ok(())
+    }
+
+    /// The ring.
+    pub(crate) fn ring(&mut self) -> Result<&mut Ring> {
+        Ok(self.ring.as_mut().ok_or("no ring")?)
+    }
+
+    /// Gives up ring page and channel without a word.
+    pub(crate) fn drop_ring(&mut self) {
+        self.healthy = false;
+        self.ring = None;
+    }
+
+    /// Gives up the data pages, in use or not, and takes others.
+    pub(crate) fn drop_buffers(&mut self) -> Result {
+        self.data = SharedPages::alloc(self.backend_id, BUFFERS, true)?;
+        Ok(())
+    }
+
+    /// A reference that was granted to the back end once and is free now. It lies deep in the
+    /// kernel's list of free ones, so that it stays free for a while.
+    pub(crate) fn revoked_gref(&self) -> Result<u32> {
+        let pages = SharedPages::alloc(self.backend_id, 64, true)?;
+        Ok(pages.grefs()[0])
+    }
+
+    /// Writes the nodes that say where the ring is, but not the state.
+    pub(crate) fn publish(&mut self) -> Result {
+        let ring = self.ring()?;
+        let (gref, port) = (ring.page.grefs()[0], ring.channel.port());
+        self.put("ring-ref", gref)?;
+        self.put("event-channel", port)?;
+        self.put("protocol", "x86_64-abi")
+    }
+
+    /// Connects as an honest front end does, with ring indices that begin at `start`.
+    pub(crate) fn connect_at(&mut self, start: u32) -> Result {
+        self.restart()?;
+        self.make_ring(start)?;
+        self.publish()?;
+        self.set_state(INITIALISED)?;
+        self.finish_connect()
+    }
+
+    /// Connects as an honest front end does.
+    pub(crate) fn connect(&mut self) -> Result {
+        self.connect_at(0)
+    }
+
+    /// Connects unless the connection of the last scenario is as good as new.
+    pub(crate) fn connected(&mut self) -> Result {
+        if self.healthy {
+            return Ok(());
+        }
+        self.connect()?;
+        self.healthy = true;
+        Ok(())
+    }
+
+    /// The second half of connecting: what the back end offers, then Connected.
+    pub(crate) fn finish_connect(&mut self) -> Result {
+        self.await_state(&[CONNECTED])?;
+        if self.disk.sectors == 0 {
+            self.disk = Disk {
+                sectors: self.theirs("sectors")?.ok_or("no sectors")?,
+                readonly: self.theirs("info")?.ok_or("no info")? & 4 != 0,
+                indirect: self.theirs("feature-max-indirect-segments")?.unwrap_or(0) > 0,
+                discard: self.theirs("feature-discard")?.unwrap_or(0) > 0,
+            };
+        }
+        ensure!(
+            self.disk.sectors >= 256,
+            "the disk has {} sectors, the scenarios want 256",
+            self.disk.sectors
+        );
+        self.set_state(CONNECTED)
+    }
+
+    /// Closes as an honest front end does, from any state, and waits until the back end has let
+    /// go of the ring.
+    pub(crate) fn close(&mut self) -> Result {
+        if self.own_state()? != CLOSED || self.their_state()? != CLOSED {
+            self.set_state(CLOSING)?;
+            self.await_state(&[CLOSING, CLOSED])?;
+            self.set_state(CLOSED)?;
+            self.await_state(&[CLOSED])?;
+        }
+        self.healthy = false;
+        Ok(())
+    }
+
+    /// [`Device::close`], unless the next scenario may go on with the connection.
+    pub(crate) fn end_scenario(&mut self) -> Result {
+        if self.healthy {
+            return Ok(());
+        }
+        self.close()
+    }
+
+    /// Nothing can be said of the connection any more: the next scenario makes one of its own.
+    pub(crate) fn spoilt(&mut self) {
+        self.healthy = false;
+    }
+
+    /// Puts requests on the ring, without regard for what is there, and notifies.
+    pub(crate) fn submit(&mut self, requests: &[Request]) -> Result {
+        let ring = self.ring()?;
+        for r in requests {
+            ring.page.write(wire::entry(ring.prod), &r.0);
+            ring.prod = ring.prod.wrapping_add(1);
+        }
+        ring.page.store(wire::REQ_PROD, ring.prod);
+        Ok(ring.channel.notify()?)
+    }
+
+    /// Takes the responses that are there.
+    pub(crate) fn take(&mut self) -> Result<Vec<Response>> {
+        let ring = self.ring()?;
+        let prod = ring.page.load(wire::RSP_PROD);
+        let claimed = prod.wrapping_sub(ring.cons);
+        ensure!(
+            claimed <= ENTRIES,
+            "the back end claims {claimed} responses in {ENTRIES} entries"
+        );
+        let mut all = Vec::new();
+        while ring.cons != prod {
+            let mut bytes = [0; 16];
+            ring.page.read(wire::entry(ring.cons), &mut bytes);
+            all.push(Response::parse(&bytes));
+            ring.cons = ring.cons.wrapping_add(1);
+        }
+        ring.page.store(wire::RSP_EVENT, prod.wrapping_add(1));
+        Ok(all)
+    }
+
+    /// Waits for `count` responses. Returns those that came within `time`.
+    pub(crate) fn responses_within(
+        &mut self,
+        count: usize,
+        time: Duration,
+    ) -> Result<Vec<Response>> {
+        let until = Instant::now() + time;
+        let mut all = self.take()?;
+        while all.len() < count {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.ring()?
+                .channel
+                .wait(left.min(Duration::from_millis(50)))?;
+            all.extend(self.take()?);
+        }
+        Ok(all)
+    }
+
+    /// Waits for `count` responses; fewer are an error.
+    pub(crate) fn responses(&mut self, count: usize) -> Result<Vec<Response>> {
+        let all = self.responses_within(count, self.timeout)?;
+        ensure!(
+            all.len() == count,
+            "{} of {count} requests were answered",
+            all.len()
+        );
+        Ok(all)
+    }
+
+    /// Sends one request and insists on one response, with its id and operation and `status`.
+    pub(crate) fn expect(&mut self, what: &str, request: Request, statuses: &[i16]) -> Result {
+        self.submit(&[request])?;
+        let rsp = self.responses(1).map_err(|e| format!("{what}: {e}"))?[0];
+        ensure!(
+            rsp.id == request.id(),
+            "{what}: id {:#x} answered as {:#x}",
+            request.id(),
+            rsp.id
+        );
+        ensure!(
+            request.is_answered_as(rsp.op),
+            "{what}: operation {} answered as {}",
+            request.op(),
+            rsp.op
+        );
+        ensure!(
+            statuses.contains(&rsp.status),
+            "{what}: status {}, expected {statuses:?}",
+            rsp.status
+        );
+        Ok(())
+    }
+
+    /// A segment list of `n` whole buffer pages.
+    pub(crate) fn pages(&self, n: usize) -> Vec<Seg> {
+        self.data
+            .grefs()
+            .iter()
+            .take(n)
+            .map(|g| Seg::page(*g))
+            .collect()
+    }
+
+    /// Shows that the disk serves: writes (where it may) and reads back three pages at `sector`.
+    pub(crate) fn verify(&mut self, sector: u64, pattern: u8) -> Result {
+        let segs = self.pages(3);
+        let fill = |i: usize| pattern ^ (i as u8).wrapping_mul(31) ^ (i >> 8) as u8;
+        let want: Vec<u8> = (0..3 * xen::PAGE_SIZE).map(fill).collect();
+        if !self.disk.readonly {
+            self.data.write(0, &want);
+            self.expect(
+                "good write",
+                Request::rw(WRITE, 0x600d, sector, &segs),
+                &[OKAY],
+            )?;
+        }
+        (0..3).for_each(|p| self.data.clear(p));
+        self.expect(
+            "good read",
+            Request::rw(READ, 0x600d, sector, &segs),
+            &[OKAY],
+        )?;
+        let mut got = vec![0; want.len()];
+        self.data.read(0, &mut got);
+        ensure!(
+            self.disk.readonly || got == want,
+            "data read back differ from those written"
+        );
+        Ok(())
+    }
+
+    /// Shows that the back end has stopped the ring: it does not answer a good request.
+    pub(crate) fn expect_stopped(&mut self) -> Result {
+        let ring = self.ring()?;
+        // An honest producer index again, one good request on.
+        ring.prod = ring.page.load(wire::RSP_PROD);
+        ring.cons = ring.prod;
+        let segs = self.pages(1);
+        self.submit(&[Request::rw(READ, 0xdead, 0, &segs)])?;
+        let got = self.responses_within(1, Duration::from_millis(500))?;
+        ensure!(got.is_empty(), "a stopped ring answered {got:?}");
+        Ok(())
+    }
+}

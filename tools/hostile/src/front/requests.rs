@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Requests that are wrong in themselves. Each is answered once, with an error and its own id, and
+//! the disk goes on serving.
+
+use super::{Lab, Scenario};
+use crate::ktap::Outcome::{self, Passed, Skipped};
+use crate::wire::*;
+use crate::{ensure, Result};
+use xen::gntalloc::SharedPages;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario::new(
+        "good",
+        "an honest front end: write, read back, compare",
+        good,
+    ),
+    Scenario::new(
+        "same-id",
+        "requests in flight with one and the same id, of all bits: all answered",
+        same_id,
+    ),
+    Scenario::new(
+        "bad-operation",
+        "operations that do not exist: EOPNOTSUPP",
+        bad_operation,
+    ),
+    Scenario::new(
+        "no-segments",
+        "reads and writes of no segment: ERROR",
+        no_segments,
+    ),
+    Scenario::new("many-segments", "12 to 255 segments: ERROR", many_segments),
+    Scenario::new(
+        "segment-bounds",
+        "first after last, last past the page: ERROR",
+        segment_bounds,
+    ),
+    Scenario::new("past-end", "sectors past the end: ERROR", past_end),
+    Scenario::new(
+        "sector-wrap",
+        "sectors whose sum wraps around 64 bits: ERROR",
+        sector_wrap,
+    ),
+    Scenario::new(
+        "write-readonly",
+        "every writing operation to a read-only disk: ERROR",
+        write_readonly,
+    ),
+    Scenario::new(
+        "gref-unknown",
+        "references never granted: ERROR",
+        gref_unknown,
+    ),
+    Scenario::new(
+        "gref-revoked",
+        "a reference granted no longer: ERROR",
+        gref_revoked,
+    ),
+    Scenario::new(
+        "gref-readonly",
+        "a read into a page granted for reading only: ERROR",
+        gref_readonly,
+    ),
+    Scenario::new(
+        "gref-other-domain",
+        "a page granted to another domain: ERROR",
+        gref_other_domain,
+    ),
+    Scenario::new(
+        "gref-one-bad",
+        "one bad reference among ten good ones: ERROR, none stays mapped",
+        gref_one_bad,
+    ),
+    Scenario::new(
+        "indirect",
+        "indirect requests with wrong operations, counts and references",
+        indirect,
+    ),
+    Scenario::new("discard", "discards past the end and wrapping", discard),
+];
+
+/// Connects, runs the list of `(what, request)`, each to be answered with one of `statuses`, and
+/// shows that the disk still serves.
+fn refused(
+    lab: &mut Lab,
+    statuses: &[i16],
+    make: impl Fn(&mut Lab) -> Vec<(String, Request)>,
+) -> Result<Outcome> {
+    lab.dev.connected()?;
+    for (what, request) in make(lab) {
+        lab.dev.expect(&what, request, statuses)?;
+    }
+    lab.dev.verify(8, 0x5a)?;
+    Ok(Passed)
+}
+
+fn good(lab: &mut Lab) -> Result<Outcome> {
+    lab.dev.connected()?;
+    for i in 0..10 {
+        lab.dev.verify(8 * i, i as u8)?;
+    }
+    let flush = Request::rw(FLUSH, 1, 0, &[]);
+    lab.dev.expect("flush", flush, &[OKAY, NOT_SUPPORTED])?;
+    Ok(Passed)
+}
+
+fn same_id(lab: &mut Lab) -> Result<Outcome> {
+    lab.dev.connected()?;
+    let segs = lab.dev.pages(1);
+    for id in [
+        0,
+        31,
+        32,
+        u64::from(u32::MAX),
+        u64::MAX,
+        0x8000_0000_0000_0000,
+    ] {
+        let requests = vec![Request::rw(READ, id, 0, &segs); ENTRIES as usize];
+        lab.dev.submit(&requests)?;
+        for rsp in lab.dev.responses(requests.len())? {
+            ensure!(
+                rsp == Response {
+                    id,
+                    op: READ,
+                    status: OKAY
+                },
+                "id {id:#x}: answered {rsp:?}"
+            );
+        }
+    }
+    lab.dev.verify(8, 1)?;
+    Ok(Passed)
+}
+
+fn bad_operation(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[NOT_SUPPORTED], |lab| {
+        let segs = lab.dev.pages(1);
+        let of = |op: u8| {
+            (
+                format!("operation {op}"),
+                Request::rw(op, 0x1_0000 + u64::from(op), 0, &segs),
+            )
+        };
+        [4, 7, 8, 77, 127, 128, 255].map(of).into()
+    })
+}
+
+fn no_segments(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |_| {
+        [READ, WRITE]
+            .map(|op| (format!("operation {op}"), Request::rw(op, 3, 0, &[])))
+            .into()
+    })
+}
+
+fn many_segments(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |lab| {
+        let segs = lab.dev.pages(11);
+        let of = |n: u8| {
+            (
+                format!("{n} segments"),
+                Request::rw(READ, 4, 0, &segs).claiming(n),
+            )
+        };
+        [12, 13, 32, 128, 255].map(of).into()
+    })
+}
+
+fn segment_bounds(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |lab| {
+        let gref = lab.dev.data.grefs()[0];
+        let of = |(first, last)| {
+            let seg = Seg { gref, first, last };
+            (
+                format!("sectors {first} to {last}"),
+                Request::rw(READ, 5, 0, &[seg]),
+            )
+        };
+        [
+            (1, 0),
+            (7, 6),
+            (0, 8),
+            (8, 8),
+            (8, 7),
+            (0, 255),
+            (255, 0),
+            (255, 255),
+            (200, 100),
+        ]
+        .map(of)
+        .into()
+    })
+}
+
+fn past_end(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |lab| {
+        let (segs, end) = (lab.dev.pages(1), lab.dev.disk.sectors);
+        let mut all = Vec::new();
+        for op in [READ, WRITE] {
+            for sector in [
+                end,
+                end - 7,
+                end - 1,
+                end + 1,
+                1 << 40,
+                i64::MAX as u64,
+                u64::MAX / 2 + 1,
+            ] {
+                all.push((
+                    format!("operation {op} at {sector} of {end}"),
+                    Request::rw(op, 6, sector, &segs),
+                ));
+            }
+        }
+        all
+    })
+}
+
+fn sector_wrap(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |lab| {
+        let segs = lab.dev.pages(11);
+        let of = |sector: u64| {
+            (
+                format!("read at {sector:#x}"),
+                Request::rw(READ, 7, sector, &segs),
+            )
+        };
+        // With 88 sectors: sums of 0, 1 and 80, and byte offsets that wrap.
+        [
+            u64::MAX - 87,
+            u64::MAX - 86,
+            u64::MAX - 7,
+            u64::MAX,
+            1 << 55,
+            (1 << 55) - 8,
+        ]
+        .map(of)
+        .into()
+    })
+}
+
+fn write_readonly(lab: &mut Lab) -> Result<Outcome> {
+    lab.dev.connected()?;
+    if !lab.dev.disk.readonly {
+        return Ok(Skipped("the disk is writable"));
+    }
+    let segs = lab.dev.pages(1);
+    lab.dev.data.write(0, &[0xee; xen::PAGE_SIZE]);
+    lab.dev
+        .expect("write", Request::rw(WRITE, 8, 0, &segs), &[ERROR])?;
+    // A back end need not offer these at all.
+    lab.dev.expect(
+        "barrier",
+        Request::rw(BARRIER, 8, 0, &segs),
+        &[ERROR, NOT_SUPPORTED],
+    )?;
+    lab.dev.expect(
+        "flush with data",
+        Request::rw(FLUSH, 8, 0, &segs),
+        &[ERROR, NOT_SUPPORTED],
+    )?;
+    lab.dev.expect(
+        "discard",
+        Request::discard(8, 0, 8, 0),
+        &[ERROR, NOT_SUPPORTED],
+    )?;
+    lab.dev.expect(
+        "secure discard",
+        Request::discard(8, 0, 8, 1),
+        &[ERROR, NOT_SUPPORTED],
+    )?;
+    let list = SharedPages::alloc(lab.dev.backend_id(), 1, true)?;
+    list.write(0, &lab.dev.data.grefs()[0].to_le_bytes());
+    list.write(4, &[0, 7]);
+    let indirect = Request::indirect(WRITE, 8, 0, 1, list.grefs());
+    lab.dev
+        .expect("indirect write", indirect, &[ERROR, NOT_SUPPORTED])?;
+    lab.dev.verify(0, 0)?;
+    let mut now = [0; xen::PAGE_SIZE];
+    lab.dev.data.read(0, &mut now);
+    ensure!(now[..8] != [0xee; 8], "the read-only disk was written");
+    Ok(Passed)
+}
+
+/// Reads and writes with the segments given, all to be refused.
+fn both_ways(segs: &[Seg]) -> Vec<(String, Request)> {
+    [READ, WRITE]
+        .map(|op| (format!("operation {op}"), Request::rw(op, 9, 0, segs)))
+        .into()
+}
+
+fn gref_unknown(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |_| {
+        let of = |gref| both_ways(&[Seg::page(gref)]);
+        [0x7f_ffff, 0xffff_ffff, 0x8000_0000, 30_000]
+            .into_iter()
+            .flat_map(of)
+            .collect()
+    })
+}
+
+fn gref_revoked(lab: &mut Lab) -> Result<Outcome> {
+    let gref = lab.dev.revoked_gref()?;
+    refused(lab, &[ERROR], |_| both_ways(&[Seg::page(gref)]))
+}
+
+fn gref_readonly(lab: &mut Lab) -> Result<Outcome> {
+    let page = SharedPages::alloc(lab.dev.backend_id(), 1, false)?;
+    let gref = page.grefs()[0];
+    refused(lab, &[ERROR], |_| {
+        vec![("read".into(), Request::rw(READ, 11, 0, &[Seg::page(gref)]))]
+    })?;
+    if !lab.dev.disk.readonly {
+        lab.dev.expect(
+            "write",
+            Request::rw(WRITE, 11, 16, &[Seg::page(gref)]),
+            &[OKAY],
+        )?;
+    }
+    Ok(Passed)
+}
+
+fn gref_other_domain(lab: &mut Lab) -> Result<Outcome> {
+    // A domain that is not there serves as well as one that is.
+    let page = SharedPages::alloc(lab.dev.backend_id() ^ 0x1000, 1, true)?;
+    let gref = page.grefs()[0];
+    refused(lab, &[ERROR], |_| both_ways(&[Seg::page(gref)]))
+}
+
+fn gref_one_bad(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR], |lab| {
+        let mut all = Vec::new();
+        for bad in [0, 5, 10] {
+            let mut segs = lab.dev.pages(11);
+            segs[bad].gref = 0x7f_ffff;
+            all.extend(both_ways(&segs));
+        }
+        all
+    })
+}
+
+fn indirect(lab: &mut Lab) -> Result<Outcome> {
+    let list = SharedPages::alloc(lab.dev.backend_id(), 1, true)?;
+    let gref = list.grefs()[0];
+    let entry = |i: usize, gref: u32, first: u8, last: u8| {
+        list.write(8 * i, &gref.to_le_bytes());
+        list.write(8 * i + 4, &[first, last, 0, 0]);
+    };
+    for i in 0..512 {
+        entry(i, 0x7f_ffff, 0, 7);
+    }
+    refused(lab, &[ERROR, NOT_SUPPORTED], |_| {
+        let mut all = Vec::new();
+        for op in [BARRIER, FLUSH, DISCARD, INDIRECT, 9, 255] {
+            all.push((
+                format!("inner operation {op}"),
+                Request::indirect(op, 12, 0, 1, &[gref]),
+            ));
+        }
+        for n in [0, 257, 4096, 65535] {
+            all.push((
+                format!("{n} segments"),
+                Request::indirect(READ, 12, 0, n, &[gref; 8]),
+            ));
+        }
+        all.push((
+            "bad list reference".into(),
+            Request::indirect(READ, 12, 0, 20, &[0x7f_ffff]),
+        ));
+        all.push((
+            "bad references in the list".into(),
+            Request::indirect(READ, 12, 0, 20, &[gref]),
+        ));
+        all
+    })?;
+    entry(0, lab.dev.data.grefs()[0], 3, 2);
+    let bounds = Request::indirect(READ, 12, 0, 1, &[gref]);
+    lab.dev.expect(
+        "first after last in the list",
+        bounds,
+        &[ERROR, NOT_SUPPORTED],
+    )?;
+    entry(0, lab.dev.data.grefs()[0], 0, 8);
+    lab.dev.expect(
+        "last past the page in the list",
+        bounds,
+        &[ERROR, NOT_SUPPORTED],
+    )?;
+    entry(0, lab.dev.data.grefs()[0], 0, 7);
+    let good = if lab.dev.disk.indirect {
+        &[OKAY][..]
+    } else {
+        &[ERROR, NOT_SUPPORTED]
+    };
+    lab.dev.expect("a good list", bounds, good)?;
+    Ok(Passed)
+}
+
+fn discard(lab: &mut Lab) -> Result<Outcome> {
+    refused(lab, &[ERROR, NOT_SUPPORTED], |lab| {
+        let end = lab.dev.disk.sectors;
+        let ranges = [
+            (end, 8),
+            (end - 7, 8),
+            (0, end + 1),
+            (0, u64::MAX),
+            (8, u64::MAX - 7),
+            (u64::MAX - 7, 8),
+            (u64::MAX, 2),
+        ];
+        let of = |(sector, count): (u64, u64)| {
+            (
+                format!("{count} from {sector}"),
+                Request::discard(13, sector, count, 0),
+            )
+        };
+        ranges.map(of).into()
+    })?;
+    let some = Request::discard(13, 128, 8, 0);
+    let fine = if lab.dev.disk.discard {
+        &[OKAY][..]
+    } else {
+        &[OKAY, ERROR, NOT_SUPPORTED]
+    };
+    if !lab.dev.disk.readonly {
+        lab.dev.expect("a good discard", some, fine)?;
+    }
+    Ok(Passed)
+}
