@@ -3,12 +3,18 @@
 # The modules for this machine's kernel, and the lab. `make help` says what there is.
 # What the modules are made of is in Kbuild.
 
-KVER ?= $(if $(KDIR),$(shell $(MAKE) -s --no-print-directory -C $(KDIR) kernelrelease 2>/dev/null),$(shell uname -r))
-KDIR ?= /lib/modules/$(KVER)/build
+ifdef KDIR
+KVER ?= $(shell cat $(KDIR)/include/config/kernel.release 2>/dev/null)
+else
+KVER ?= $(shell uname -r)
+KDIR = /lib/modules/$(KVER)/build
+endif
 DESTDIR ?=
 MODULES := rust_xenbus blkfront blkback
 MODULES_DIR = $(DESTDIR)/lib/modules/$(KVER)/updates
 MODPROBE_D = $(DESTDIR)/etc/modprobe.d
+# not in an empty DESTDIR, such as a package's, which does it when it is installed
+DEPMOD = if [ -e $(DESTDIR)/lib/modules/$(KVER)/modules.order ]; then depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER); fi
 LAB := tools/lab/lab
 
 .DEFAULT_GOAL := modules
@@ -31,12 +37,12 @@ install:
 	install -d $(MODULES_DIR) $(MODPROBE_D)
 	install -m644 $(MODULES:=.ko) $(MODULES_DIR)
 	install -m644 tools/xen-rust.conf $(MODPROBE_D)/xen-rust.conf
-	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER)
+	$(DEPMOD)
 
 uninstall:
 	rm -f $(MODULES:%=$(MODULES_DIR)/%.ko) $(MODPROBE_D)/xen-rust.conf
 	if [ -d $(MODULES_DIR) ]; then rmdir --ignore-fail-on-non-empty $(MODULES_DIR); fi
-	depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER)
+	$(DEPMOD)
 
 # Everything below runs in the lab; lab-packages installs what the host lacks for it.
 lab:
@@ -49,7 +55,7 @@ check: lab
 	@tools/lab/check
 
 bench: lab
-	@echo "no benchmarks yet: they come with the features that they measure"
+	@tools/bench/bench
 
 lab-shell: lab
 	@$(LAB) shell

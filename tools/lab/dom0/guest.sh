@@ -33,20 +33,39 @@ guest_start() {
 		echo "tsc_mode='native'"
 		[ -z "$cpus" ] || echo "cpus='$cpus'"
 		[ -z "$disks" ] || echo "disk=[$disks]"
-		echo "extra='console=hvc0 quiet loglevel=4 panic=-1 $LAB_CMDLINE lab.name=$name lab.modules=$modules $append'"
+		echo "extra='console=hvc0 quiet loglevel=4 panic=-1 $LAB_CMDLINE earlyprintk=xen lab.name=$name $append'"
 		echo "on_poweroff='destroy'"
 		echo "on_reboot='destroy'"
 		echo "on_crash='destroy'"
 	} >"$dir/cfg"
-	if ! timeout -k 5 $((90 * LAB_STRETCH)) xl create -q "$dir/cfg" >"$dir/create" 2>&1; then
+	if ! guest_boot "$name"; then
+		[ -e "$dir/hung" ] || return 1
+		# the kernel is stock, and no driver is loaded yet: that is emulation's doing
+		echo "#lab note guest $name did not boot, which is retried" >/dev/ttyS1
+		cp "$LAB_STATE/logs/guest-$name.log" "$LAB_STATE/logs/guest-$name.log.hung"
+		timeout -k 5 $((60 * LAB_STRETCH)) xl destroy "$name" 2>/dev/null
+		rm -f "$dir/hung"
+		guest_boot "$name" || return 1
+	fi
+	[ "$modules" = none ] || guest_driver "$name" "$modules"
+}
+
+# Create the guest and wait for its agent; leaves the file "hung" when it takes too long.
+guest_boot() {
+	local name=$1 dir=$LAB_STATE/guests/$1
+	timeout -k 5 $((90 * LAB_STRETCH)) xl create -q "$dir/cfg" >"$dir/create" 2>&1
+	case $? in
+	0) ;;
+	124 | 137) touch "$dir/hung" ;;&
+	*)
 		cat "$dir/create" >&2
 		echo "guest_start: xl create of $name failed" >&2
-		return 1
-	fi
-	guest_attached "$name" || return 1
-	if ! "$LAB/guestctl" ready "$name" "${LAB_GUEST_LIMIT:-90}"; then
+		return 1 ;;
+	esac
+	if ! guest_attached "$name" || ! "$LAB/guestctl" ready "$name" "${LAB_GUEST_LIMIT:-60}"; then
 		echo "guest_start: $name does not answer; the end of its console:" >&2
 		tail -n 30 "$LAB_STATE/logs/guest-$name.log" >&2
+		touch "$dir/hung"
 		return 1
 	fi
 }

@@ -4,6 +4,7 @@
 The CPU models avoid what goes wrong under emulation; Documentation/lab.md has the table.
 """
 
+import hashlib
 import os
 
 MODES = {
@@ -11,7 +12,7 @@ MODES = {
     "fast": ["-accel", "tcg,thread=multi", "-cpu", "max,-rdtscp,-xsave"],
     # virtual time by instruction count: 2 ns each, for figures on a busy machine
     "exact": ["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=off",
-              "-cpu", "Opteron_G3,-rdtscp,+svm,+npt,+nrip-save"],
+              "-cpu", "Opteron_G3,-rdtscp,+svm,+npt"],
     "kvm": ["-accel", "kvm", "-cpu", "host"],
 }
 MEMORY, DOM0_MEMORY = 5120, 2048
@@ -58,12 +59,25 @@ def command(mode, pin=False, terminal=False):
     return argv
 
 
-def usable(lab):
-    """Whether KVM can run Xen here; a pair of that and a line that says why."""
+def usable(probe, cache):
+    """Whether KVM can run Xen here: a pair of that and, when not, why.
+
+    What cannot be seen at once is tried, by probe(), which boots as far as dom0's xl; the answer is
+    kept in the directory cache for as long as the host's kernel and CPU stay the same.
+    """
     if not os.path.exists("/dev/kvm"):
-        return False, "no /dev/kvm"
+        return False, "there is no /dev/kvm"
     with open("/proc/cpuinfo") as f:
-        flags = next((line for line in f if line.startswith("flags")), "").split()
+        lines = f.read().splitlines()
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
     if "svm" not in flags and "vmx" not in flags:
-        return False, "the CPU does not offer nested virtualisation"
-    return False, "not probed yet"
+        return False, "the CPU offers no virtualisation of its own"
+    model = next((line for line in lines if line.startswith("model name")), "")
+    key = hashlib.sha256((os.uname().release + os.uname().version + model).encode()).hexdigest()[:12]
+    path = os.path.join(cache, "kvm-" + key)
+    if not os.path.exists(path):
+        answer = "yes" if probe() else "no"
+        with open(path, "w") as f:
+            f.write(answer)
+    with open(path) as f:
+        return f.read() == "yes", "it has been tried, and does not run Xen"

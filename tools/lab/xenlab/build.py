@@ -8,6 +8,7 @@
 and, in images.py, what is booted: boot, guest, image.
 """
 
+import glob
 import os
 import re
 import subprocess
@@ -46,15 +47,17 @@ def build_root(part, directory):
 
 
 def mirror(root):
-    """The archive's address, as mmdebstrap wrote it down."""
+    """The archive's address, as mmdebstrap wrote it down (in one line, or in stanzas)."""
     while not (root.done.is_set() or os.path.exists(_sources_file)):
         root.done.wait(0.2)
+    names = [_sources_file, root.file("etc/apt/sources.list")]
+    names += sorted(glob.glob(root.file("etc/apt/sources.list.d/*")))
     text = ""
-    if os.path.exists(_sources_file):
-        text = open(_sources_file).read()
-    elif not root.error:
-        text = open(root.file("etc/apt/sources.list")).read()
-    found = re.search(r"\b(\w[\w+]*://\S+?)/?\s+%s\s" % config.SUITE, text)
+    for name in names:
+        if os.path.exists(name):
+            with open(name) as f:
+                text += f.read() + "\n"
+    found = re.search(r"(\w[\w+]*://\S+?)/?\s+(?:Suites:\s*)?%s\s" % config.SUITE, text)
     if not found:
         raise Failure("no archive found in the build root's sources.list")
     return found.group(1)
@@ -157,7 +160,8 @@ def build_rust(part, directory):
         (kernel.file(source[1:]), source), (directory, "/out"),
         (os.path.join(config.TOP, "tools/rust-metadata"), "/rust-metadata")]
     sandbox.run(part.root.path, ["sh", "/rust-metadata", "--output", "/out",
-                                 "--source", source, version(kernel)], part.log, binds=binds)
+                                 "--source", source, version(kernel)], part.log, binds=binds,
+                env={"TMPDIR": "/out"})
 
 
 def build_dom0(part, directory):

@@ -55,7 +55,8 @@ def acceleration(args, lab):
     if args.mode == "exact":
         say("# emulation, exact: virtual time by instruction count")
         return "exact"
-    good, why = (False, "asked for") if args.accel == "tcg" else accel.usable(lab)
+    good, why = (False, "asked for") if args.accel == "tcg" else accel.usable(
+        lambda: run.probe_kvm(lab), config.CACHE)
     if args.accel == "kvm" and not good:
         raise Failure("KVM cannot run Xen here: " + why)
     say("# KVM" if good else "# emulation, fast (KVM: %s)" % why)

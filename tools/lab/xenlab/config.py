@@ -11,8 +11,6 @@ KERNEL_SERIES = "7.2"
 KERNEL_RE = re.compile(r"^linux-image-(" + re.escape(KERNEL_SERIES) + r"\.\d+\+deb13-amd64)$")
 XEN = "4.20"
 
-
-
 # The toolchain of the target kernel, QEMU and Xen.
 ROOT_PACKAGES = """ca-certificates build-essential g++ rustc rust-src rustfmt rust-clippy
     cargo bindgen clang lld llvm libclang-dev pahole libelf-dev libssl-dev bc bison flex kmod cpio rsync
@@ -20,8 +18,8 @@ ROOT_PACKAGES = """ca-certificates build-essential g++ rustc rust-src rustfmt ru
     xen-utils-{xen} xenstore-utils libxen-dev e2fsprogs procps""".format(xen=XEN).split()
 
 DOM0_PACKAGES = """kmod iproute2 procps xen-utils-{xen} xenstore-utils fio busybox-static
-    ethtool e2fsprogs strace util-linux blktrace lvm2 dmsetup thin-provisioning-tools
-    bridge-utils""".format(xen=XEN).replace(" thin-provisioning-tools", "").split()
+    ethtool e2fsprogs strace util-linux blktrace lvm2 dmsetup
+    bridge-utils""".format(xen=XEN).split()
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 LAB = os.path.join(TOP, "tools", "lab")

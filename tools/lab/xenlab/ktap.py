@@ -16,7 +16,7 @@ class Result:
     """What one test has come to."""
 
     def __init__(self, name):
-        self.name, self.passed, self.failed, self.skipped = name, 0, 0, 0
+        self.name, self.points, self.passed, self.failed, self.skipped = name, 0, 0, 0, 0
         self.plan, self.failures, self.lines = None, [], []
         self.seconds = None
 
@@ -30,6 +30,7 @@ class Result:
         point = POINT.match(text)
         if not point:
             return None
+        self.points += 1
         if point.group(1):
             self.failed += 1
             self.failures.append(point.group(3))
@@ -46,12 +47,11 @@ class Result:
 
     def end(self, status):
         """The test has ended with that exit status, or "timeout"."""
-        points = self.passed + self.failed + self.skipped
         if status == "timeout":
             self.fail("took longer than its time limit")
-        elif self.plan is not None and self.plan != points:
-            self.fail("planned %d results, gave %d" % (self.plan, points))
+        elif self.plan is not None and self.plan != self.points:
+            self.fail("planned %d results, gave %d" % (self.plan, self.points))
         elif status != "0" and not self.failed:
             self.fail("ended with status %s" % status)
-        elif points == 0:
+        elif self.points == 0:
             self.fail("gave no result")

@@ -26,7 +26,7 @@ class Test:
     """A script and what its header says."""
 
     def __init__(self, path):
-        self.path = path
+        self.path = path = os.path.abspath(path)
         self.name = re.sub(r"\.sh$", "", os.path.basename(path))
         with open(path) as f:
             head = [line for line in f.read().splitlines() if line.startswith("#")]
