@@ -4,7 +4,7 @@
 //!
 //! The way of a request, file by file:
 //!
-//! 1. `mq.rs`: the block layer's interface; the one file here with `unsafe` in it. Its C inlines
+//! 1. `mq.rs`: the block layer's interface; the only file that is not all safe Rust. Its C inlines
 //!    are in `helpers.c`.
 //! 2. `queue.rs`: takes a request from the block layer, and decides whether it is sent, waits or
 //!    fails; takes the event that says that there are answers.
