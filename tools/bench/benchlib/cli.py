@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The command line."""
+
+import argparse
+import fnmatch
+import signal
+import subprocess
+import sys
+
+from . import jobs, measure, profile, report, svg
+from xenlab.progress import Failure, kill_children, say
+
+
+def arguments():
+    parser = argparse.ArgumentParser(
+        prog="bench", description="The block drivers against the C ones, in the lab: virtual time "
+        "by instruction count, one vCPU each for dom0 and a PV guest, null_blk as the disk.",
+        epilog="Documentation/benchmarks.md says what the figures show and what they do not.")
+    parser.add_argument("--quick", action="store_true", help="few jobs of few requests: a smoke test")
+    parser.add_argument("--repeat", type=int, metavar="N", help="repetitions of each job (3; 1 with --quick)")
+    parser.add_argument("--only", action="append", metavar="PATTERN",
+                        help="only the jobs with such a name, as randread-4k-*; may be repeated")
+    parser.add_argument("--pairs", metavar="LIST",
+                        help="front/back pairs with commas (%s)" % ",".join(jobs.PAIRS))
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--svg", metavar="FILE", help="write a bar chart there")
+    parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    parser.add_argument("--scheduler", default="", metavar="NAME",
+                        help="the I/O scheduler of the guest's disk, if not the one that the kernel chooses")
+    parser.add_argument("--profile", metavar="JOBS",
+                        help="instead: where the instructions of a request of these jobs go")
+    parser.add_argument("--top", type=int, default=15, metavar="N", help="symbols that --profile lists (15)")
+    parser.add_argument("--list", action="store_true", help="list the jobs")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show all that the boot prints")
+    return parser.parse_args()
+
+
+def chosen_jobs(args):
+    chosen = [j for j in jobs.JOBS if not args.only or any(fnmatch.fnmatch(j.name, p) for p in args.only)]
+    if args.quick and not args.only:
+        chosen = [j for j in chosen if j.name in jobs.QUICK]
+    if not chosen:
+        raise Failure("no job is called " + " or ".join(args.only))
+    return chosen
+
+
+def chosen_pairs(args):
+    pairs = args.pairs.split(",") if args.pairs else jobs.PAIRS
+    for pair in pairs:
+        if pair not in jobs.NAMES:
+            raise Failure("--pairs: of %s, not %s" % (", ".join(jobs.NAMES), pair))
+    return pairs
+
+
+def command(args):
+    if args.list:
+        for job in jobs.JOBS:
+            print("%-20s %d requests" % (job.name, job.requests))
+        return 0
+    pairs = chosen_pairs(args)
+    if args.profile:
+        return profile.command(args, pairs)
+    chosen = chosen_jobs(args)
+    requests = jobs.QUICK_REQUESTS if args.quick else None
+    lab, built = measure.prepare()
+    results, good = measure.measure(lab, built, args, pairs, chosen, requests)
+    say("")
+    say(report.table(results, pairs, chosen, requests, args.markdown))
+    if args.json:
+        report.write_json(args.json, results, pairs, chosen, requests, lab.version)
+    if args.svg:
+        with open(args.svg, "w") as f:
+            f.write(svg.ratios(results, pairs, chosen))
+    return 0 if good and results.samples else 1
+
+
+def stop(number, frame):
+    raise KeyboardInterrupt
+
+
+def main():
+    args = arguments()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGHUP, stop)
+    try:
+        return command(args)
+    except (Failure, subprocess.CalledProcessError) as failure:
+        print("bench: %s" % failure, file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        return 1
+    except KeyboardInterrupt:
+        kill_children()
+        print("bench: interrupted", file=sys.stderr)
+        return 130
