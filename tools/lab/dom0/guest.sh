@@ -210,3 +210,8 @@ guest_shutdown() {
 	timeout -k 5 $((30 * LAB_STRETCH)) xl shutdown "$id" >/dev/null && wait_for 60 guest_gone "$id" || return 1
 	rm -rf "${LAB_STATE:?}/guests/$1"
 }
+
+# domain_gone DOMID: Xen has nothing left of that domain, not even pages that somebody maps.
+domain_gone() {
+	! xl list | awk -v id="$1" '$2 == id { found = 1 } END { exit !found }'
+}

@@ -49,6 +49,6 @@ sleep 3
 check "guest destroyed under load" guest_destroy h
 check "the device goes" wait_for 20 test ! -e "/sys/bus/xen-backend/devices/vbd-$id-51728"
 is "no thread left" "$(threads)" 0
-check "no domain left in Xen" wait_for 20 sh -c "! xl list | grep -q ' $id '"
+check "no domain left in Xen" wait_for 20 domain_gone "$id"
 check "rmmod" driver_unload blkback
 check "insmod again" driver_load blkback

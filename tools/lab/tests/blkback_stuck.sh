@@ -10,7 +10,6 @@ guest_get pvc pv modules=c || bail "no guest"
 guest_start g pv modules=c || bail "no second guest"
 id=$(guest_domid g)
 threads() { pgrep -f "^\[?$id\.xvdb-0" | wc -l; }
-zombie() { xl list "$id" 2>/dev/null | grep -q . && xl list | grep -q "(null)\| $id "; }
 
 check "attach" disk_attach g /dev/mapper/stuck xvdb
 guest_bg g load 'dd if=/dev/zero of=/dev/xvdb bs=64k oflag=direct'
@@ -27,6 +26,6 @@ check "... and gives it back" disk_detach pvc xvdc
 check "the disk answers" dmsetup resume stuck
 check "the thread ends" wait_for 20 eval '[ "$(threads)" = 0 ]'
 check "the disk is closed" wait_for 10 dmsetup remove stuck
-check "the domain is gone" wait_for 20 eval '! zombie'
+check "the domain is gone" wait_for 20 domain_gone "$id"
 check "rmmod" driver_unload blkback
 check "insmod again" driver_load blkback
