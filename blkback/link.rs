@@ -85,7 +85,8 @@ impl Link {
         match link {
             Link::Closing(connection, mut ring) => {
                 if !ring.as_mut().is_none_or(Ring::stop) {
-                    return Link::Closing(connection, None);
+                    // Kept, to be asked again.
+                    return Link::Closing(connection, ring);
                 }
                 release();
                 connection.closed().map_or(Link::Gone, Link::Closed)

@@ -38,6 +38,8 @@ use xenbus::{
 pub(crate) struct Ring {
     events: Arc<Events>,
     dev: ARef<Device>,
+    /// As in the service, which may be left to itself.
+    served: Arc<AtomicBool>,
     /// Until it is stopped.
     service: Option<Service>,
 }
@@ -155,6 +157,7 @@ impl Ring {
         Ok(Ring {
             events,
             dev: dev.into(),
+            served: vbd.served(),
             service: Some(service),
         })
     }
@@ -166,7 +169,7 @@ impl Ring {
     /// of this domain meanwhile.
     pub(crate) fn stop(&mut self) -> bool {
         let Some(service) = self.service.take() else {
-            return true;
+            return !self.served.load(Ordering::Acquire);
         };
         self.events.stop.swap(true, Ordering::SeqCst);
         self.events.waker.wake();
