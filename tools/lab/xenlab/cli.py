@@ -76,7 +76,7 @@ def boots(args, lab, tests, **kw):
     mode = acceleration(args, lab)
     front, back = drivers(args)
     have = os.path.exists(os.path.join(config.TOP, "Kbuild"))
-    built = modules.build(lab, terminal=False) if have and "ours" in (front, back) else None
+    built = modules.build(lab, terminal=False) if have else None
     if built:
         step("modules", "built")
     return run.Run(lab, built, tests, mode, args.pin, verbose=getattr(args, "verbose", False),
