@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from . import jobs, measure, profile, report, svg
+from . import jobs, measure, profile, report, scale, svg
 from xenlab.progress import Failure, kill_children, say
 
 
@@ -29,6 +29,8 @@ def arguments():
                         help="the I/O scheduler of the guest's disk, if not the one that the kernel chooses")
     parser.add_argument("--profile", metavar="JOBS",
                         help="instead: where the instructions of a request of these jobs go")
+    parser.add_argument("--scale", action="store_true",
+                        help="instead: time and memory of a disk more, with 1, 16 and 64 disks")
     parser.add_argument("--top", type=int, default=15, metavar="N", help="symbols that --profile lists (15)")
     parser.add_argument("--list", action="store_true", help="list the jobs")
     parser.add_argument("-v", "--verbose", action="store_true", help="show all that the boot prints")
@@ -60,6 +62,8 @@ def command(args):
     pairs = chosen_pairs(args)
     if args.profile:
         return profile.command(args, pairs)
+    if args.scale:
+        return scale.command(args)
     chosen = chosen_jobs(args)
     requests = jobs.QUICK_REQUESTS if args.quick else None
     lab, built = measure.prepare()

@@ -2,21 +2,22 @@
 """What is measured."""
 
 # front/back; "none" is fio in dom0, without a split. The first is what the others are compared to.
-PAIRS = ["c/c", "ours/ours", "ours/c", "c/ours", "none"]
+PAIRS = ["c/c", "ours/ours", "ours/c", "c/ours", "c/qemu", "none"]
 NAMES = {"c/c": "C/C", "ours/ours": "ours/ours", "ours/c": "ours/C", "c/ours": "C/ours",
-         "none": "no split"}
+         "c/qemu": "C/QEMU", "ours/qemu": "ours/QEMU", "none": "no split"}
 
 
 class Job:
-    """A job of fio's: a fixed number of requests."""
+    """A job of fio's: a fixed number of requests, on null_blk or an image, by so many processes."""
 
-    def __init__(self, name, rw, block, depth, requests):
+    def __init__(self, name, rw, block, depth, requests, disk="null", queues=1):
         self.name, self.rw, self.block, self.depth, self.requests = name, rw, block, depth, requests
+        self.disk, self.queues = disk, queues
 
     def word(self, requests=None):
         """As tools/bench/block.sh takes it."""
         return ":".join(str(x) for x in (self.name, self.rw, self.block, self.depth,
-                                         requests or self.requests))
+                                         requests or self.requests, self.disk, self.queues))
 
 
 JOBS = [
@@ -27,6 +28,11 @@ JOBS = [
     Job("mix70-4k-qd32", "randrw", "4k", 32, 10000),
     Job("read-64k-qd32", "read", "64k", 32, 4000),
     Job("write-64k-qd32", "write", "64k", 32, 4000),
+    Job("image-randread-4k-qd32", "randread", "4k", 32, 5000, "image"),
+    Job("image-randwrite-4k-qd32", "randwrite", "4k", 32, 5000, "image"),
+    Job("image-read-64k-qd32", "read", "64k", 32, 2000, "image"),
+    Job("4q-randread-4k-qd32", "randread", "4k", 32, 10000, "null", 4),
+    Job("4q-read-64k-qd32", "read", "64k", 32, 4000, "null", 4),
 ]
 
 # For --quick: few requests, and only these.

@@ -57,11 +57,14 @@ def write_json(path, results, pairs, jobs, requests, kernel):
                 figures.append({
                     "job": job.name, "front_back": pair, "requests": requests or job.requests,
                     "block": job.block, "depth": job.depth, "rw": job.rw,
+                    "disk": job.disk, "queues": job.queues,
                     "iops": results.iops(pair, job.name),
                     "ratio": results.iops(pair, job.name) / first if first else None,
                     "spread": results.spread(pair, job.name), "samples": samples})
     with open(path, "w") as f:
         json.dump({"kernel": kernel, "mode": "exact, 2 ns an instruction, vCPUs pinned",
-                   "disk": "null_blk queue_mode=2 irqmode=0", "compared_to": pairs[0],
+                   "disks": {"null": "null_blk queue_mode=2 irqmode=0",
+                             "image": "a loop device on a file in dom0's memory"},
+                   "compared_to": pairs[0],
                    "figures": figures}, f, indent=1)
         f.write("\n")
