@@ -108,8 +108,8 @@ macro_rules! impl_memory {
 /// Both pointers are valid for `len` bytes: the callers have them from [`Area::at`] and a slice.
 #[inline]
 fn copy(from: *const u8, to: *mut u8, len: usize) {
-    let words = if (from as usize | to as usize) % 4 == 0 {
-        len / 4
+    let words = if (from as usize | to as usize) % 8 == 0 {
+        len / 8
     } else {
         0
     };
@@ -117,11 +117,11 @@ fn copy(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: In bounds and aligned. Volatile, so that the compiler neither repeats the read
         // of a shared word nor invents another.
         unsafe {
-            let word = from.cast::<u32>().add(i).read_volatile();
-            to.cast::<u32>().add(i).write_volatile(word);
+            let word = from.cast::<u64>().add(i).read_volatile();
+            to.cast::<u64>().add(i).write_volatile(word);
         }
     }
-    for i in words * 4..len {
+    for i in words * 8..len {
         // SAFETY: As above, byte by byte.
         unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
     }
