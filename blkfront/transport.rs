@@ -244,6 +244,7 @@ impl Transport {
     }
 
     /// Takes a request out of its place before the back end has come to know it.
+    #[cold]
     fn withdraw(&mut self, id: usize) -> Option<Request<Queues>> {
         self.pending.cancel(id);
         let flight = self.flights.get_mut(id)?;
@@ -281,7 +282,7 @@ impl Transport {
         // to be written to, even one with a list.
         let keeps = self.access == Access::Persistent;
         let readonly = operation != op::READ && !keeps;
-        let mut reserve = GrantReserve::new(0).map_err(|_| Unsent::Wait { grants: true })?;
+        let mut reserve = GrantReserve::empty();
         if !keeps && count > 0 {
             reserve
                 .refill(count as u16)
@@ -293,7 +294,7 @@ impl Transport {
                 .lists
                 .take()
                 .map_err(|_| Unsent::Wait { grants: false })?;
-            let mut own = GrantReserve::new(0).map_err(|_| Unsent::Wait { grants: true })?;
+            let mut own = GrantReserve::empty();
             if granted(&mut page, &mut own, 1, self.domid, !keeps).is_err() {
                 self.lists.give(page);
                 return Err(Unsent::Wait { grants: true });

@@ -19,6 +19,15 @@ pub struct GrantReserve {
 const GRANT_LIST_END: bindings::grant_ref_t = bindings::grant_ref_t::MAX;
 
 impl GrantReserve {
+    /// With nothing set aside; to be [refilled](Self::refill).
+    #[inline]
+    pub fn empty() -> Self {
+        GrantReserve {
+            head: GRANT_LIST_END,
+            len: 0,
+        }
+    }
+
     /// Sets `count` references aside. In any context.
     ///
     /// # Errors
@@ -27,10 +36,7 @@ impl GrantReserve {
     pub fn new(count: u16) -> Result<Self> {
         if count == 0 {
             // The C function takes one from the list even so.
-            return Ok(GrantReserve {
-                head: GRANT_LIST_END,
-                len: 0,
-            });
+            return Ok(GrantReserve::empty());
         }
         let mut head = 0;
         // SAFETY: The out parameter is valid.
@@ -100,6 +106,7 @@ impl GrantReserve {
 }
 
 impl Drop for GrantReserve {
+    #[inline]
     fn drop(&mut self) {
         if self.len == 0 {
             return;
@@ -152,6 +159,7 @@ impl Grant {
 }
 
 impl Drop for Grant {
+    #[inline]
     fn drop(&mut self) {
         if self.gref == 0 {
             return;

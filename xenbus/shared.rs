@@ -70,6 +70,7 @@ impl SharedPage {
 
     /// Ends the access, if there is any. `Some`: the reference, while the other end still has the
     /// page mapped; the access then goes on. In any context.
+    #[inline]
     pub fn end_access(&mut self) -> Option<u32> {
         let still = self.grant.take()?.try_end().err()?;
         let gref = still.gref();
