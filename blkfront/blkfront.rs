@@ -4,15 +4,16 @@
 //!
 //! The way of a request, file by file:
 //!
-//! 1. `mq.rs`: the block layer's interface; the only file that is not all safe Rust. Its C inlines
-//!    are in `helpers.c`.
-//! 2. `queue.rs`: takes a request from the block layer, and decides whether it is sent, waits or
-//!    fails; takes the event that says that there are answers.
-//! 3. `ring.rs`: grants the request's pages, writes it into the ring; reads the answer, checks it,
-//!    ends the grants.
+//! 1. `mq.rs`, `mq/`: the block layer's interface; the only part that is not all safe Rust. Its C
+//!    inlines are in `helpers.c`.
+//! 2. `queue.rs`: finds the hardware queue; `hwqueue.rs`: decides whether the request is sent, waits
+//!    or fails, and takes the event that says that there are answers.
+//! 3. `ring.rs`: what is in the ring; `transport.rs`: gives the back end access to the data, checks
+//!    the answer, ends the access. `pages.rs`: pages of our own that data goes through, and
+//!    `features.rs`: what the back end can do until it takes that back.
 //!
 //! And of a device: this file has its life, from probe to remove; `connect.rs` has what is read
-//! from and written to xenstore.
+//! from and written to xenstore, `disk.rs` makes a disk of that.
 //!
 //! A device is in one of three lives. *Waiting*: it has no disk yet, or the domain was migrated and
 //! the disk waits for its new back end. *Live*. *Gone*: requests fail. What takes time, or waits
@@ -25,20 +26,20 @@
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h); protocol: `xen/io/blkif.h`
 
 use crate::{
-    connect::Offer,
-    mq::{Config, Disk, Major, Minors, TagSet},
-    queue::{Mode, Queue},
-    ring::RING_SIZE,
+    connect::Published,
+    hwqueue::Mode,
+    mq::{Disk, Major, Minors, Params, TagSet},
+    queue::Queues,
 };
 use kernel::{
     prelude::*,
     sync::{new_mutex, Mutex},
 };
 use xenbus::{
+    delayed::DelayedWork,
     prelude::*,
     protocol::{
-        blkif::MAX_SEGMENTS,
-        negotiate::{BadKey, Flush},
+        negotiate::{Discard, Flush},
         state::{self, FrontAction},
         vdev::{Name, Vdev, XENVBD_MAJOR},
     },
@@ -46,9 +47,14 @@ use xenbus::{
 };
 
 mod connect;
+mod disk;
+mod features;
+mod hwqueue;
 mod mq;
+mod pages;
 mod queue;
 mod ring;
+mod transport;
 
 /// A device.
 #[pin_data]
@@ -56,7 +62,7 @@ pub(crate) struct Blkfront {
     dev: ARef<Device>,
     vdev: Vdev,
     name: Name,
-    queue: Arc<Queue>,
+    queues: Arc<Queues>,
     /// Not held over anything that waits for requests.
     #[pin]
     state: Mutex<State>,
@@ -64,10 +70,14 @@ pub(crate) struct Blkfront {
 
 #[derive(Default)]
 struct State {
-    disk: Option<Arc<Disk<Queue>>>,
+    disk: Option<Arc<Disk<Queues>>>,
+    tags: Option<Arc<TagSet<Queues>>>,
     minors: Option<Minors>,
+    published: Option<Published>,
     sector_size: u32,
     flush: Flush,
+    discard: Option<Discard>,
+    max_segments: u16,
     todo: Todo,
     closing: Closing,
     /// Whoever waits for the device at boot need not wait any longer.
@@ -79,8 +89,8 @@ struct State {
 struct Todo {
     /// Show the new disk to the world.
     add: bool,
-    /// Tell the block layer how to flush.
-    cache: bool,
+    /// Tell the block layer what requests may be like.
+    limits: bool,
 }
 
 /// Whether the device is on its way out.
@@ -121,14 +131,15 @@ impl Driver for Blkfront {
             }
         }
 
-        let queue = Queue::new(dev, connect::handle(dev))?;
+        let most = Params::now().max_queues();
+        let queues = Queues::new(dev, connect::handle(dev), most)?;
         let kept: ARef<Device> = dev.into();
         let this = Arc::pin_init(
             pin_init!(Self {
                 dev: kept,
                 vdev,
                 name: vdev.name(),
-                queue,
+                queues,
                 state <- new_mutex!(State::default()),
             }),
             GFP_KERNEL,
@@ -136,7 +147,13 @@ impl Driver for Blkfront {
         // A cycle of references, which `remove` undoes.
         let worker = this.clone();
         let work = Work::new(move || worker.work())?;
-        *this.queue.chore().lock() = Some(work);
+        let queues = this.queues.clone();
+        let purge = DelayedWork::new(move || queues.purge())?;
+        {
+            let mut chores = this.queues.chores().lock();
+            chores.work = Some(work);
+            chores.purge = Some(purge);
+        }
         Ok(this)
     }
 
@@ -149,26 +166,28 @@ impl Driver for Blkfront {
         // Taken from a back end that is well (by an unbind), the disk may write back what is dirty.
         // Otherwise its users are told, and nothing is waited for: this may be the xenwatch thread,
         // which all devices share.
-        let lost = !this.queue.in_use()
-            || !this.queue.is_well()
+        let lost = !this.queues.in_use()
+            || !this.queues.is_well()
             || dev.has_vanished()
             || dev.otherend_state() != XenbusState::Connected;
         if lost {
-            this.queue.shut(true);
-            this.queue.disconnect(Mode::Gone);
+            this.queues.shut(true);
+            this.queues.disconnect(Mode::Gone);
         }
-        let work = this.queue.chore().lock().take();
-        drop(work);
+        let chores = core::mem::take(&mut *this.queues.chores().lock());
+        drop(chores);
         let (disk, minors) = {
             let mut state = this.state.lock();
             state.closing = Closing::Done;
+            state.tags = None;
             (state.disk.take(), state.minors.take())
         };
         if let Some(disk) = &disk {
             disk.remove(lost);
         }
-        this.queue.shut(true);
-        this.queue.disconnect(Mode::Gone);
+        this.queues.shut(true);
+        this.queues.disconnect(Mode::Gone);
+        this.queues.forget();
         // Not before: what starts its queue has gone now.
         drop(disk);
         drop(minors);
@@ -180,7 +199,7 @@ impl Driver for Blkfront {
             // The disk is on its way out, and stays so.
             Closing::Lost => return Ok(()),
             // There is no disk any more; the new back end may offer one.
-            Closing::Done => this.queue.reopen(),
+            Closing::Done => this.queues.reopen(),
             Closing::No | Closing::WhenIdle => {}
         }
         // Whoever wanted the device to go was the old toolstack.
@@ -188,7 +207,7 @@ impl Driver for Blkfront {
         drop(state);
         // What was in flight is sent anew when the new back end is `Connected`, to which
         // `otherend_changed` leads as it did the first time.
-        this.queue.disconnect(Mode::Waiting);
+        this.queues.disconnect(Mode::Waiting);
         Ok(())
     }
 
@@ -206,7 +225,12 @@ impl Blkfront {
             return;
         }
         match (own, other) {
-            (XenbusState::Closed, _) => return,
+            (XenbusState::Closed, _) => {
+                if other == XenbusState::Closed {
+                    self.queues.forget();
+                }
+                return;
+            }
             (_, XenbusState::Closed) => return self.lost(),
             // Also when the system's shutdown has made our state `Closing`.
             (_, XenbusState::Closing) => return self.close(dev),
@@ -236,97 +260,9 @@ impl Blkfront {
         }
     }
 
-    /// Makes a ring and tells the back end.
-    fn publish(&self, dev: &Device<Core>) -> Result {
-        connect::publish_ring(dev, &self.queue).inspect_err(|e| {
-            dev.fatal(*e, fmt!("setting up the ring"));
-        })?;
-        dev.switch_state(XenbusState::Initialised)
-    }
-
-    /// Goes live: the back end has taken the ring and says what the disk is like.
-    fn connect(&self, dev: &Device<Core>) -> Result {
-        let offer = connect::read_offer(dev).map_err(|bad| bad_key(dev, bad))?;
-        let known = self.state.lock().disk.clone();
-        match known {
-            // The disk of before a migration.
-            Some(disk) => {
-                let mut state = self.state.lock();
-                if offer.disk.sector_size != state.sector_size {
-                    let (old, new) = (state.sector_size, offer.disk.sector_size);
-                    drop(state);
-                    dev.fatal(EINVAL, fmt!("sectors of {new} bytes, not {old} as before"));
-                    return Err(EINVAL);
-                }
-                state.todo.cache = true;
-                drop(state);
-                disk.set_capacity(offer.disk.sectors);
-            }
-            None => self.make_disk(&offer).inspect_err(|e| {
-                dev.fatal(*e, fmt!("making the disk {}", self.name.as_str()));
-            })?,
-        }
-        self.state.lock().flush = offer.flush;
-        self.queue.go_live(offer.flush);
-        dev.switch_state(XenbusState::Connected)?;
-        self.queue.queue_chore();
-        Ok(())
-    }
-
-    fn make_disk(&self, offer: &Offer) -> Result {
-        let minors = Minors::new(self.vdev.minor, self.vdev.minors)?;
-        let config = Config {
-            name: self.name.as_str(),
-            major: XENVBD_MAJOR,
-            first_minor: self.vdev.minor,
-            minors: self.vdev.minors,
-            capacity: offer.disk.sectors,
-            read_only: offer.disk.read_only,
-            removable: offer.disk.removable,
-            block_size: (offer.disk.sector_size, offer.disk.physical_sector_size),
-            write_cache: offer.flush.flush(),
-            fua: offer.flush.fua(),
-            max_segments: MAX_SEGMENTS as u16,
-        };
-        let tags = Arc::pin_init(TagSet::new(1, RING_SIZE as u32), GFP_KERNEL)?;
-        let disk = Disk::new(&config, tags, self.queue.clone())?;
-        self.queue.set_wakeup(disk.queue()?)?;
-        let disk = Arc::new(disk, GFP_KERNEL)?;
-
-        dev_info!(
-            self.dev.dev(),
-            "{}: {} sectors, flush: {:?}\n",
-            self.name.as_str(),
-            offer.disk.sectors,
-            offer.flush
-        );
-        let mut state = self.state.lock();
-        state.disk = Some(disk);
-        state.minors = Some(minors);
-        state.sector_size = offer.disk.sector_size;
-        state.todo.add = true;
-        Ok(())
-    }
-
-    /// The back end says `Connected` again: the size may have changed.
-    fn resize(&self, dev: &Device<Core>) -> Result {
-        let (disk, sector_size) = {
-            let state = self.state.lock();
-            if state.closing == Closing::Done {
-                return Ok(());
-            }
-            (state.disk.clone(), state.sector_size)
-        };
-        // A size that cannot be is no reason to lose the disk as it is.
-        if let (Some(disk), Ok(sectors)) = (disk, connect::read_capacity(dev, sector_size)) {
-            disk.set_capacity(sectors);
-        }
-        Ok(())
-    }
-
     /// The toolstack, or the back end, wants the device to go.
     fn close(&self, dev: &Device<Core>) {
-        if self.queue.is_broken() {
+        if self.queues.is_broken() {
             // Its users wait for what the back end does not give back: they would never close it.
             return self.lost();
         }
@@ -339,7 +275,7 @@ impl Blkfront {
         }
         // An error here leaves the state as it is; the device closes nevertheless.
         let _ = dev.switch_state(XenbusState::Closing);
-        if self.queue.in_use() && !mq::is_shutting_down() {
+        if self.queues.in_use() && !mq::is_shutting_down() {
             dev.error(
                 EBUSY,
                 fmt!(
@@ -348,7 +284,7 @@ impl Blkfront {
                 ),
             );
         }
-        self.queue.queue_chore();
+        self.queues.shared().queue_chore();
     }
 
     /// The back end has gone, or is not fit to be talked to: nothing is in flight any more.
@@ -362,13 +298,14 @@ impl Blkfront {
             }
             state.closing = Closing::Lost;
         }
-        self.queue.shut(true);
-        self.queue.disconnect(Mode::Gone);
-        self.queue.queue_chore();
+        self.queues.shut(true);
+        self.queues.disconnect(Mode::Gone);
+        self.queues.shared().queue_chore();
     }
 
     /// The device's work.
     fn work(&self) {
+        self.queues.give_up_if_broken();
         let (disk, todo) = {
             let mut state = self.state.lock();
             (state.disk.clone(), core::mem::take(&mut state.todo))
@@ -377,63 +314,32 @@ impl Blkfront {
             if todo.add {
                 self.add(&disk);
             }
-            self.set_cache(&disk, todo.cache);
+            self.set_limits(&disk, todo.limits);
         }
         self.close_if_due();
-    }
-
-    /// Shows the disk to everybody.
-    fn add(&self, disk: &Disk<Queue>) {
-        let added = disk.add(self.dev.dev());
-        let mut state = self.state.lock();
-        state.ready = true;
-        if let Err(e) = added {
-            state.closing = Closing::Lost;
-            drop(state);
-            self.dev.fatal(e, fmt!("adding {}", self.name.as_str()));
-        }
-    }
-
-    /// Tells the block layer how to flush, if that has changed.
-    fn set_cache(&self, disk: &Disk<Queue>, changed: bool) {
-        let revoked = self.queue.take_revoked();
-        let flush = {
-            let mut state = self.state.lock();
-            if revoked {
-                state.flush = Flush::None;
-            }
-            state.flush
-        };
-        if revoked {
-            dev_warn!(self.dev.dev(), "the back end does not flush any more\n");
-        }
-        if revoked || changed {
-            if let Err(e) = disk.set_cache(flush.flush(), flush.fua()) {
-                dev_warn!(self.dev.dev(), "changing the write cache: {e:?}\n");
-            }
-        }
     }
 
     /// Takes the disk away, if that is due now, and closes the connection.
     fn close_if_due(&self) {
         let closing = self.state.lock().closing;
         let down = mq::is_shutting_down();
-        let lost = closing == Closing::Lost || self.queue.is_broken();
+        let lost = closing == Closing::Lost || self.queues.is_broken();
         let due = match closing {
             Closing::No | Closing::Done => false,
             Closing::Lost => true,
-            Closing::WhenIdle => self.queue.shut(down) || down || lost,
+            Closing::WhenIdle => self.queues.shut(down) || down || lost,
         };
         if !due {
             return;
         }
         // Nobody has it open, so nothing is in flight that anybody misses; and nothing is waited
         // for that a back end could withhold.
-        self.queue.shut(true);
-        self.queue.disconnect(Mode::Gone);
+        self.queues.shut(true);
+        self.queues.disconnect(Mode::Gone);
         if !down {
             let (disk, minors) = {
                 let mut state = self.state.lock();
+                state.tags = None;
                 (state.disk.take(), state.minors.take())
             };
             if let Some(disk) = disk {
@@ -449,22 +355,13 @@ impl Blkfront {
     }
 }
 
-/// Says what is wrong with the back end's description of the disk.
-fn bad_key(dev: &Device, bad: BadKey) -> Error {
-    match bad.value {
-        Some(value) => dev.fatal(EINVAL, fmt!("the back end's {} is {value}", bad.key)),
-        None => dev.fatal(EINVAL, fmt!("the back end's {} is missing", bad.key)),
-    }
-    EINVAL
-}
-
 module! {
     type: Module,
     name: "blkfront",
     authors: ["The Xen split drivers in Rust"],
     description: "Xen block front end in Rust",
     license: "GPL",
-    alias: ["xen:vbd", "xenblk"],
+    alias: ["xen:vbd", "xenblk", "block-major-202-*"],
 }
 
 /// The loaded module. Its fields are dropped in this order.

@@ -1,75 +1,124 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What mq.rs needs of the kernel and bindgen cannot give it: inline functions, macros, and
- * constants that carry a cast. Nothing here decides anything.
+ * What mq.rs needs of the kernel and bindgen cannot give it: inline functions, macros, module
+ * parameters, and constants that carry a cast. Nothing here decides anything.
  */
 
 #include <linux/blk-mq.h>
 #include <linux/blkdev.h>
+#include <linux/cdrom.h>
 #include <linux/hdreg.h>
+#include <linux/module.h>
+#include <linux/uaccess.h>
 #include <xen/platform_pci.h>
 #include <xen/xen.h>
 
-/* The cursor over a request's data; mq.rs owns the memory it lives in. */
-void blkfront_helper_segments_start(struct request *rq, struct req_iterator *iter);
-void blkfront_helper_segments_start(struct request *rq, struct req_iterator *iter)
+#include "helpers.h"
+
+/* The names and defaults are those of xen-blkfront. */
+static unsigned int max_indirect_segments = 32;
+module_param(max_indirect_segments, uint, 0444);
+MODULE_PARM_DESC(max_indirect_segments,
+		 "Most segments of an indirect request, at most 256; 11 or fewer: no such requests");
+
+static unsigned int max_queues = 4;
+module_param(max_queues, uint, 0444);
+MODULE_PARM_DESC(max_queues, "Most hardware queues of a disk; there are no more than CPUs");
+
+static unsigned int max_ring_page_order;
+module_param(max_ring_page_order, uint, 0444);
+MODULE_PARM_DESC(max_ring_page_order, "Logarithm of the most pages of a ring, at most 4");
+
+static bool trusted = true;
+module_param(trusted, bool, 0644);
+MODULE_PARM_DESC(trusted, "Whether back ends may see pages of the guest's own");
+
+static bool feature_persistent = true;
+module_param(feature_persistent, bool, 0644);
+MODULE_PARM_DESC(feature_persistent,
+		 "Whether pages are granted once and kept, if the back end can do so, too");
+
+void blkfront_helper_params(struct blkfront_params *params)
 {
-	iter->bio = rq->bio;
-	if (iter->bio)
-		iter->iter = iter->bio->bi_iter;
+	params->max_indirect_segments = max_indirect_segments;
+	params->max_queues = max_queues;
+	params->max_ring_page_order = max_ring_page_order;
+	params->online_cpus = num_online_cpus();
+	params->trusted = READ_ONCE(trusted);
+	params->feature_persistent = READ_ONCE(feature_persistent);
 }
 
-/* Each segment lies in one page: bio_iter_iovec(), not mp_bvec_iter_bvec(). */
-bool blkfront_helper_segments_next(struct req_iterator *iter, struct bio_vec *bv);
-bool blkfront_helper_segments_next(struct req_iterator *iter, struct bio_vec *bv)
+/*
+ * Each segment lies in one page: bio_iter_iovec(), not mp_bvec_iter_bvec(). The first @skip ones
+ * are left out; *@more says whether there are any beyond @max.
+ */
+unsigned int blkfront_helper_segments(struct request *rq, unsigned int skip,
+				      struct blkfront_segment *to, unsigned int max, bool *more)
 {
-	while (iter->bio && (!bio_has_data(iter->bio) || !iter->iter.bi_size)) {
-		iter->bio = iter->bio->bi_next;
-		if (iter->bio)
-			iter->iter = iter->bio->bi_iter;
+	unsigned int count = 0;
+	struct bio *bio;
+
+	*more = false;
+	__rq_for_each_bio(bio, rq) {
+		struct bvec_iter iter = bio->bi_iter;
+
+		if (!bio_has_data(bio))
+			continue;
+		while (iter.bi_size) {
+			struct bio_vec bv = bio_iter_iovec(bio, iter);
+
+			bio_advance_iter_single(bio, &iter, bv.bv_len);
+			if (skip) {
+				skip--;
+				continue;
+			}
+			if (count == max) {
+				*more = true;
+				return count;
+			}
+			to[count].page = bv.bv_page;
+			to[count].data = page_address(bv.bv_page) + bv.bv_offset;
+			to[count].offset = bv.bv_offset;
+			to[count].len = bv.bv_len;
+			count++;
+		}
 	}
-	if (!iter->bio)
-		return false;
-	*bv = bio_iter_iovec(iter->bio, iter->iter);
-	bio_advance_iter_single(iter->bio, &iter->iter, bv->bv_len);
-	return true;
+	return count;
 }
 
-sector_t blkfront_helper_rq_pos(const struct request *rq);
-sector_t blkfront_helper_rq_pos(const struct request *rq)
+bool blkfront_helper_add_to_batch(struct request *rq, struct io_comp_batch *batch)
 {
-	return blk_rq_pos(rq);
+	return blk_mq_add_to_batch(rq, batch, false, blk_mq_end_request_batch);
 }
 
-unsigned int blkfront_helper_rq_op(const struct request *rq);
-unsigned int blkfront_helper_rq_op(const struct request *rq)
+static void set_limits(struct queue_limits *lim, const struct blkfront_limits *from)
 {
-	return req_op(rq);
+	lim->features &= ~(BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA);
+	if (from->write_cache)
+		lim->features |= BLK_FEAT_WRITE_CACHE;
+	if (from->fua)
+		lim->features |= BLK_FEAT_FUA;
+	lim->max_segments = from->max_segments;
+	lim->max_hw_sectors = from->max_hw_sectors;
+	lim->max_hw_discard_sectors = from->discard ? UINT_MAX : 0;
+	lim->discard_granularity = from->discard_granularity;
+	lim->discard_alignment = from->discard_alignment;
+	lim->max_secure_erase_sectors = from->secure_erase ? UINT_MAX : 0;
 }
 
-bool blkfront_helper_rq_fua(const struct request *rq);
-bool blkfront_helper_rq_fua(const struct request *rq)
+void blkfront_helper_init_limits(struct queue_limits *lim, const struct blkfront_limits *from)
 {
-	return !!(rq->cmd_flags & REQ_FUA);
+	set_limits(lim, from);
 }
 
-blk_features_t blkfront_helper_features(bool write_cache, bool fua);
-blk_features_t blkfront_helper_features(bool write_cache, bool fua)
-{
-	return (write_cache ? BLK_FEAT_WRITE_CACHE : 0) | (fua ? BLK_FEAT_FUA : 0);
-}
-
-int blkfront_helper_set_features(struct request_queue *q, bool write_cache, bool fua);
-int blkfront_helper_set_features(struct request_queue *q, bool write_cache, bool fua)
+int blkfront_helper_update_limits(struct request_queue *q, const struct blkfront_limits *from)
 {
 	struct queue_limits lim = queue_limits_start_update(q);
 
-	lim.features &= ~(BLK_FEAT_WRITE_CACHE | BLK_FEAT_FUA);
-	lim.features |= blkfront_helper_features(write_cache, fua);
+	set_limits(&lim, from);
 	return queue_limits_commit_update_frozen(q, &lim);
 }
 
-void blkfront_helper_set_geometry(struct hd_geometry *geo, u8 heads, u8 sectors, u16 cylinders);
 void blkfront_helper_set_geometry(struct hd_geometry *geo, u8 heads, u8 sectors, u16 cylinders)
 {
 	geo->heads = heads;
@@ -77,39 +126,48 @@ void blkfront_helper_set_geometry(struct hd_geometry *geo, u8 heads, u8 sectors,
 	geo->cylinders = cylinders;
 }
 
-sector_t blkfront_helper_capacity(struct gendisk *disk);
+int blkfront_helper_cdrom_ioctl(unsigned int cmd, unsigned long arg, bool cdrom)
+{
+	switch (cmd) {
+	case CDROMMULTISESSION:
+		/* No medium of ours has more than one session. */
+		if (clear_user((void __user *)arg, sizeof(struct cdrom_multisession)))
+			return -EFAULT;
+		return 0;
+	case CDROM_GET_CAPABILITY:
+		return cdrom ? 0 : -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
 sector_t blkfront_helper_capacity(struct gendisk *disk)
 {
 	return get_capacity(disk);
 }
 
-int blkfront_helper_register_blkdev(unsigned int major, const char *name);
 int blkfront_helper_register_blkdev(unsigned int major, const char *name)
 {
 	return register_blkdev(major, name);
 }
 
-bool blkfront_helper_has_pv_disks(void);
 bool blkfront_helper_has_pv_disks(void)
 {
 	return xen_domain() && xen_has_pv_disk_devices();
 }
 
 /* Emulated disks are still there: only xvd devices are ours. */
-bool blkfront_helper_has_emulated_disks(void);
 bool blkfront_helper_has_emulated_disks(void)
 {
 	return xen_hvm_domain() && xen_has_pv_and_legacy_disk_devices();
 }
 
-bool blkfront_helper_hvm_domain(void);
 bool blkfront_helper_hvm_domain(void)
 {
 	return xen_hvm_domain();
 }
 
 /* Past this point no process runs that could have a disk open. */
-bool blkfront_helper_shutting_down(void);
 bool blkfront_helper_shutting_down(void)
 {
 	return system_state > SYSTEM_RUNNING && system_state <= SYSTEM_RESTART;

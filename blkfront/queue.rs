@@ -1,75 +1,53 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Requests on their way: from the block layer into the ring, and back when they are answered.
+//! The hardware queues of a device together, and what they share: who may open the disk, what the
+//! back end can do, and the device's chores. It is here, since the block layer keeps [`Queues`] for
+//! as long as anybody has the disk.
 //!
-//! Who may open the disk, and who does the device's chores, is here too, since the block layer
-//! keeps a [`Queue`] for as long as anybody has the disk.
+//! Requests of hardware queue *i* go into ring *i*. After a migration there may be fewer rings than
+//! hardware queues for a while, until the block layer has been told: then several queues share a
+//! ring, and a request's id says which queue its tag is of.
 //!
-//! Lock order: the lock of [`Queue`]'s `inner`; within it those of the grant table and of the block
-//! layer, and that of [`Chore`]. The lock of `users` is taken alone.
+//! Locks: those of [`Shared`] are taken alone, or within that of [`HwQueue`].
 
 use crate::{
-    mq::{Op, Operations, Refused, Request, RequestQueue},
-    ring::{Answer, Fault, Ring, Unsent},
+    features::Features,
+    hwqueue::{HwQueue, Mode},
+    mq::{Operations, Refused, Request, RequestQueue},
+    ring::Ring,
+    transport::{Access, Terms, Transport},
 };
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use kernel::prelude::*;
 use xenbus::{
-    evtchn::{Eoi, Handler},
-    grant::GrantCallback,
-    lock::SpinLockIrq,
-    new_spinlock_irq,
-    prelude::*,
-    protocol::{
-        blkif::{op, status},
-        negotiate::Flush,
-    },
-    work::Work,
+    delayed::DelayedWork, lock::SpinLockIrq, new_spinlock_irq, prelude::*,
+    protocol::blkif::MAX_SEGMENTS, work::Work,
 };
 
-/// The device's work, which anybody may queue; `None` before the device is probed and after it is
-/// removed.
-pub(crate) type Chore = SpinLockIrq<Option<Work>>;
+/// How long a page is kept that nobody uses, in ms: at least this, less than twice as long.
+const KEEP_MS: u32 = 10_000;
 
-/// What becomes of the requests.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// They wait: there is no back end yet, or it has changed.
-    Waiting,
-    /// They are sent.
-    Live,
-    /// They fail: the device is gone.
-    Gone,
+/// What the device's own threads do: there is nothing before the device is probed and after it is
+/// removed.
+#[derive(Default)]
+pub(crate) struct Chores {
+    /// What takes long.
+    pub work: Option<Work>,
+    /// Gives pages back that nobody uses.
+    pub purge: Option<DelayedWork>,
 }
 
-/// One queue of the device, of which it has one.
+/// What the hardware queues of a device share.
 #[pin_data]
-pub(crate) struct Queue {
+pub(crate) struct Shared {
     dev: ARef<Device>,
     /// The number of the device, which its requests carry.
     handle: u16,
-    #[pin]
-    inner: SpinLockIrq<Inner>,
+    features: Features,
     #[pin]
     users: SpinLockIrq<Users>,
     #[pin]
-    chore: Chore,
-}
-
-struct Inner {
-    mode: Mode,
-    flush: Flush,
-    /// The back end has taken its offer of flushing back, and the block layer is to be told.
-    revoked: bool,
-    ring: Option<KBox<Ring>>,
-    wakeup: Option<Wakeup>,
-    /// The hardware queue is stopped.
-    stopped: bool,
-}
-
-/// How a stopped queue gets going again.
-struct Wakeup {
-    queue: Arc<RequestQueue>,
-    grants: GrantCallback,
+    chores: SpinLockIrq<Chores>,
 }
 
 #[derive(Default)]
@@ -79,172 +57,272 @@ struct Users {
     shut: bool,
 }
 
-impl Queue {
-    /// The queue of `dev`, with no ring yet.
-    pub(crate) fn new(dev: &Device, handle: u16) -> Result<Arc<Self>> {
-        let inner = Inner {
-            mode: Mode::Waiting,
-            flush: Flush::None,
-            revoked: false,
-            ring: None,
-            wakeup: None,
-            stopped: false,
-        };
-        let dev = dev.into();
-        Arc::pin_init(
-            pin_init!(Self {
-                dev,
-                handle,
-                inner <- new_spinlock_irq!(inner, "blkfront::Queue::inner"),
-                users <- new_spinlock_irq!(Users::default(), "blkfront::Queue::users"),
-                chore <- new_spinlock_irq!(None, "blkfront::Chore"),
-            }),
-            GFP_KERNEL,
-        )
+impl Shared {
+    /// The device.
+    pub(crate) fn dev(&self) -> &Device {
+        &self.dev
     }
 
-    /// The device's work.
-    pub(crate) fn chore(&self) -> &Chore {
-        &self.chore
+    /// What the back end can do.
+    #[inline]
+    pub(crate) fn features(&self) -> &Features {
+        &self.features
     }
 
     /// Gets the device's work done soon. In any context.
     pub(crate) fn queue_chore(&self) {
-        if let Some(work) = &*self.chore.lock() {
+        if let Some(work) = &self.chores.lock().work {
             work.queue();
         }
     }
 
-    /// Puts a new ring in place, which is not used before [`Queue::go_live`].
-    pub(crate) fn set_ring(&self, ring: KBox<Ring>) {
-        let old = self.inner.lock().ring.replace(ring);
-        drop(old);
+    /// Has pages that nobody uses given back after a while. In any context.
+    pub(crate) fn queue_purge(&self) {
+        if let Some(purge) = &self.chores.lock().purge {
+            purge.queue(KEEP_MS);
+        }
+    }
+}
+
+/// The hardware queues of a device.
+pub(crate) struct Queues {
+    shared: Arc<Shared>,
+    /// As many as there may ever be.
+    all: KVec<Arc<HwQueue>>,
+    /// How many of them have a ring, at least 1; changes only while none is live.
+    rings: AtomicU32,
+    /// How many the block layer knows, 0: none yet.
+    known: AtomicU32,
+    /// Tags of a hardware queue.
+    depth: AtomicU32,
+    cdrom: AtomicBool,
+}
+
+impl Queues {
+    /// `most` queues of `dev`, with no ring yet. Sleeps.
+    pub(crate) fn new(dev: &Device, handle: u16, most: u32) -> Result<Arc<Self>> {
+        let dev = dev.into();
+        let shared = Arc::pin_init(
+            pin_init!(Shared {
+                dev,
+                handle,
+                features: Features::default(),
+                users <- new_spinlock_irq!(Users::default(), "blkfront::Shared::users"),
+                chores <- new_spinlock_irq!(Chores::default(), "blkfront::Shared::chores"),
+            }),
+            GFP_KERNEL,
+        )?;
+        let mut all = KVec::new();
+        for _ in 0..most.max(1) {
+            all.push(HwQueue::new(&shared)?, GFP_KERNEL)?;
+        }
+        let queues = Queues {
+            shared,
+            all,
+            rings: AtomicU32::new(1),
+            known: AtomicU32::new(0),
+            depth: AtomicU32::new(0),
+            cdrom: AtomicBool::new(false),
+        };
+        Ok(Arc::new(queues, GFP_KERNEL)?)
     }
 
-    /// Tells how to start the queue again. `queue` is that of the disk.
+    /// What the queues share.
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The device's chores.
+    pub(crate) fn chores(&self) -> &SpinLockIrq<Chores> {
+        &self.shared.chores
+    }
+
+    /// As many hardware queues as there may ever be.
+    pub(crate) fn all(&self) -> &[Arc<HwQueue>] {
+        &self.all
+    }
+
+    /// Puts new rings in place, which are not used before [`Queues::go_live`]; at least one, and no
+    /// more than [`Queues::all`]. Sleeps.
+    pub(crate) fn set_rings(&self, rings: KVec<KBox<Ring>>) {
+        self.rings
+            .store(rings.len().max(1) as u32, Ordering::Relaxed);
+        for (queue, ring) in self.all.iter().zip(rings) {
+            queue.set_ring(ring);
+        }
+    }
+
+    /// The number of rings, and of entries of each.
+    pub(crate) fn rings(&self) -> (u32, u32) {
+        let entries = self.all.first().and_then(|queue| queue.ring());
+        let entries = entries.map_or(0, |(entries, _)| entries);
+        (self.rings.load(Ordering::Relaxed), entries)
+    }
+
+    /// Notes that the block layer knows `known` hardware queues of `depth` tags each.
+    pub(crate) fn set_known(&self, known: u32, depth: u32) {
+        self.depth.store(depth, Ordering::Relaxed);
+        self.known.store(known, Ordering::Relaxed);
+    }
+
+    /// Notes that the block layer knows `known` hardware queues now.
+    pub(crate) fn set_known_queues(&self, known: u32) {
+        self.known.store(known, Ordering::Relaxed);
+    }
+
+    /// How many hardware queues the block layer knows.
+    pub(crate) fn known(&self) -> u32 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the disk is a CD-ROM drive.
+    pub(crate) fn set_cdrom(&self, cdrom: bool) {
+        self.cdrom.store(cdrom, Ordering::Relaxed);
+    }
+
+    /// Tells how to start the queues again. `queue` is that of the disk. Sleeps.
     pub(crate) fn set_wakeup(&self, queue: RequestQueue) -> Result {
         let queue = Arc::new(queue, GFP_KERNEL)?;
-        let starter = queue.clone();
-        let grants = GrantCallback::new(move || starter.start_stopped())?;
-        let old = self.inner.lock().wakeup.replace(Wakeup { queue, grants });
-        drop(old);
+        for hw in &self.all {
+            hw.set_wakeup(&queue)?;
+        }
         Ok(())
     }
 
-    /// Sends requests from now on.
-    pub(crate) fn go_live(&self, flush: Flush) {
-        let mut inner = self.inner.lock();
-        inner.mode = Mode::Live;
-        inner.flush = flush;
-        inner.revoked = false;
-        inner.start();
-    }
-
-    /// Whether the back end's offer of flushing was taken back since this was last asked.
-    pub(crate) fn take_revoked(&self) -> bool {
-        core::mem::take(&mut self.inner.lock().revoked)
-    }
-
-    /// Gives the ring up. Requests in flight fail if `mode` is `Gone`, else they are kept to be
-    /// sent anew. Sleeps.
-    ///
-    /// Pages that the back end still maps are kept from being used again until it lets go.
-    pub(crate) fn disconnect(&self, mode: Mode) {
-        let (ring, wakeup) = {
-            let mut inner = self.inner.lock();
-            // What is gone stays so.
-            if inner.mode != Mode::Gone {
-                inner.mode = mode;
-            }
-            let ring = inner.ring.take();
-            if mode == Mode::Gone {
-                // Whoever waits is to be told.
-                inner.start();
-                (ring, inner.wakeup.take())
-            } else {
-                (ring, None)
-            }
-        };
-        if let Some(ring) = ring {
-            ring.disconnect(|rq| match mode {
-                Mode::Gone => rq.complete(Err(EIO)),
-                Mode::Waiting | Mode::Live => rq.requeue(),
-            });
+    /// Sends requests from now on, of at most `segments` segments, or [`MAX_SEGMENTS`] if that is
+    /// 0. Sleeps.
+    pub(crate) fn go_live(&self, access: Access, segments: u16) -> Result {
+        let rings = self.rings.load(Ordering::Relaxed).max(1);
+        let shares = self.known().max(1).div_ceil(rings);
+        let depth = self.depth.load(Ordering::Relaxed);
+        let mut ready = KVec::new();
+        for queue in &self.all {
+            let Some((entries, domid)) = queue.ring() else {
+                break;
+            };
+            let terms = Terms {
+                access,
+                max_segments: segments.max(MAX_SEGMENTS as u16),
+                ids: shares.saturating_mul(depth) as usize,
+                entries: entries as usize,
+            };
+            let transport = Transport::new(&terms, domid, self.shared.handle)?;
+            ready.push((queue.clone(), transport), GFP_KERNEL)?;
         }
-        drop(wakeup);
+        for (queue, transport) in ready {
+            queue.go_live(transport);
+        }
+        Ok(())
+    }
+
+    /// See [`HwQueue::disconnect`].
+    pub(crate) fn disconnect(&self, mode: Mode) {
+        for queue in &self.all {
+            queue.disconnect(mode);
+        }
+    }
+
+    /// See [`HwQueue::forget`]. The back end is closed by now, or will never be.
+    pub(crate) fn forget(&self) {
+        for queue in &self.all {
+            queue.forget();
+        }
     }
 
     /// After the device has gone: it has a new back end, and may be opened again.
     pub(crate) fn reopen(&self) {
-        self.inner.lock().mode = Mode::Waiting;
-        self.users.lock().shut = false;
+        self.forget();
+        for queue in &self.all {
+            queue.reopen();
+        }
+        self.shared.users.lock().shut = false;
     }
 
     /// Whether the back end has broken the protocol.
     pub(crate) fn is_broken(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.ring.as_ref().is_some_and(|ring| ring.is_broken())
+        self.all.iter().any(|queue| queue.is_broken())
+    }
+
+    /// If the back end has broken the protocol in one ring, ends the use of all.
+    pub(crate) fn give_up_if_broken(&self) {
+        if self.is_broken() {
+            for queue in &self.all {
+                queue.give_up();
+            }
+        }
     }
 
     /// Whether requests are sent, to a back end that has broken no rule so far.
     pub(crate) fn is_well(&self) -> bool {
-        let inner = self.inner.lock();
-        inner.mode == Mode::Live && inner.ring.as_ref().is_some_and(|ring| !ring.is_broken())
+        self.all.first().is_some_and(|queue| queue.is_well()) && !self.is_broken()
+    }
+
+    /// Gives pages back that were not used since the last time.
+    pub(crate) fn purge(&self) {
+        let mut again = false;
+        for queue in &self.all {
+            again |= queue.purge();
+        }
+        if again {
+            self.shared.queue_purge();
+        }
     }
 
     /// Whether anybody has the disk open.
     pub(crate) fn in_use(&self) -> bool {
-        self.users.lock().count > 0
+        self.shared.users.lock().count > 0
     }
 
     /// Lets nobody in any more. Says whether nobody is in; if somebody is, it takes effect only if
     /// `force` is set.
     pub(crate) fn shut(&self, force: bool) -> bool {
-        let mut users = self.users.lock();
+        let mut users = self.shared.users.lock();
         let idle = users.count == 0;
         users.shut |= idle || force;
         idle
     }
+
+    /// The queue for requests of the block layer's queue `index`, and how many others of them share
+    /// it with lower numbers.
+    #[inline]
+    fn place(&self, index: u32) -> (Option<&HwQueue>, u32) {
+        let rings = self.rings.load(Ordering::Relaxed).max(1);
+        let (ring, share) = if index < rings {
+            (index, 0)
+        } else {
+            (index % rings, index / rings)
+        };
+        (self.all.get(ring as usize).map(|queue| &**queue), share)
+    }
 }
 
-impl Operations for Queue {
-    fn queue_rq(&self, rq: Request<Self>, last: bool) -> core::result::Result<(), Refused<Self>> {
-        let mut inner = self.inner.lock();
-        let sent = inner.send(self.handle, rq);
-        if last {
-            inner.publish();
-        }
-        match sent {
-            Ok(()) => Ok(()),
-            Err((rq, Unsent::End(result))) => {
-                drop(inner);
-                rq.end(result);
-                Ok(())
-            }
-            Err((rq, Unsent::Wait { grants })) => {
-                // First stop, then ask to be started: that may be at once.
-                inner.stopped = true;
-                rq.stop_queue();
-                if grants > 0 {
-                    if let Some(wakeup) = &inner.wakeup {
-                        // A request that waits already keeps its number: one, since to be started
-                        // too early only means to stop again.
-                        wakeup.grants.request(1);
-                    }
-                }
-                // Not `EBUSY`: the start may come before the block layer has put the request
-                // back, and would miss it.
-                Err((rq, ENOMEM))
-            }
-        }
+impl Operations for Queues {
+    #[inline]
+    fn queue_rq(
+        &self,
+        index: u32,
+        rq: Request<Self>,
+        last: bool,
+    ) -> core::result::Result<(), Refused<Self>> {
+        let rings = self.rings.load(Ordering::Relaxed);
+        let (Some(queue), share) = self.place(index) else {
+            return Err((rq, EIO));
+        };
+        let depth = self.depth.load(Ordering::Relaxed);
+        let id = share.wrapping_mul(depth).wrapping_add(rq.tag());
+        // The number of rings may have changed before we had the lock.
+        let still = || self.rings.load(Ordering::Relaxed) == rings;
+        queue.queue_rq(id as usize, rq, last, still)
     }
 
-    fn commit_rqs(&self) {
-        self.inner.lock().publish();
+    fn commit_rqs(&self, index: u32) {
+        if let (Some(queue), _) = self.place(index) {
+            queue.publish();
+        }
     }
 
     fn open(&self) -> Result {
-        let mut users = self.users.lock();
+        let mut users = self.shared.users.lock();
         if users.shut {
             return Err(ENXIO);
         }
@@ -254,145 +332,17 @@ impl Operations for Queue {
 
     fn release(&self) {
         let idle = {
-            let mut users = self.users.lock();
+            let mut users = self.shared.users.lock();
             users.count = users.count.wrapping_sub(1);
             users.count == 0
         };
         if idle {
             // A detach may wait for this.
-            self.queue_chore();
-        }
-    }
-}
-
-impl Handler for Queue {
-    fn handle(&self) -> Eoi {
-        let mut inner = self.inner.lock();
-        let eoi = match inner.receive() {
-            Ok(0) => Eoi::Spurious,
-            Ok(_) => Eoi::Useful,
-            Err(None) => Eoi::Later,
-            Err(Some(fault)) => {
-                dev_err!(
-                    self.dev.dev(),
-                    "the back end broke the protocol: {fault}; the disk is stopped until it is attached again\n"
-                );
-                inner.give_up();
-                Eoi::Later
-            }
-        };
-        if inner.revoked || eoi == Eoi::Later {
-            self.queue_chore();
-        }
-        eoi
-    }
-}
-
-impl Inner {
-    /// Writes a request into the ring, unseen until [`Inner::publish`].
-    fn send(
-        &mut self,
-        handle: u16,
-        rq: Request<Queue>,
-    ) -> core::result::Result<(), (Request<Queue>, Unsent)> {
-        match (self.mode, &mut self.ring) {
-            (Mode::Waiting, _) => Err((rq, Unsent::Wait { grants: 0 })),
-            (Mode::Live, Some(ring)) if !ring.is_broken() => {
-                let operation = match (rq.op(), self.flush) {
-                    (Op::Read, _) => op::READ,
-                    (Op::Write { fua: true }, Flush::Barrier) => op::WRITE_BARRIER,
-                    (Op::Write { .. }, _) => op::WRITE,
-                    (Op::Flush, Flush::Cache) => op::FLUSH_DISKCACHE,
-                    (Op::Flush, Flush::Barrier) => op::WRITE_BARRIER,
-                    // Taken back by the back end when the request was on its way already.
-                    (Op::Flush, Flush::None) => return Err((rq, Unsent::End(Ok(())))),
-                    (Op::Other, _) => return Err((rq, Unsent::End(Err(EINVAL)))),
-                };
-                ring.send(handle, operation, rq)
-            }
-            _ => {
-                // What the back end still had mapped when it was given up, it may have let go.
-                self.fail_in_flight();
-                Err((rq, Unsent::End(Err(EIO))))
-            }
+            self.shared.queue_chore();
         }
     }
 
-    /// Shows the back end what was written into the ring.
-    fn publish(&mut self) {
-        if let Some(ring) = &mut self.ring {
-            ring.publish();
-        }
-    }
-
-    /// Takes all answers there are, and says how many. An error ends the use of the ring; it is
-    /// `None` if that is known already.
-    fn receive(&mut self) -> core::result::Result<u32, Option<Fault>> {
-        let mut count = 0u32;
-        loop {
-            let Some(ring) = &mut self.ring else {
-                break;
-            };
-            if ring.is_broken() {
-                return Err(None);
-            }
-            // At most as many as there were in flight, since nobody sends meanwhile.
-            match ring.receive().map_err(Some)? {
-                Some(answer) => self.finish(answer),
-                None => break,
-            }
-            count = count.wrapping_add(1);
-        }
-        if count > 0 && self.stopped {
-            self.start();
-        }
-        Ok(count)
-    }
-
-    /// Completes a request that was answered; its pages are ours alone again.
-    fn finish(&mut self, answer: Answer) {
-        let Answer {
-            rq,
-            operation,
-            status,
-        } = answer;
-        let flushes = matches!(operation, op::WRITE_BARRIER | op::FLUSH_DISKCACHE);
-        match status {
-            status::OKAY => rq.complete(Ok(())),
-            // It had offered this, but changes its mind. Then nothing need be flushed; but data
-            // that went with it has not been written.
-            status::EOPNOTSUPP if flushes => {
-                self.revoked |= self.flush != Flush::None;
-                self.flush = Flush::None;
-                if rq.op() == Op::Flush {
-                    rq.complete(Ok(()));
-                } else {
-                    rq.requeue();
-                }
-            }
-            _ => rq.complete(Err(EIO)),
-        }
-    }
-
-    /// Ends the use of a ring whose other end cannot be trusted. Requests fail from now on.
-    fn give_up(&mut self) {
-        self.fail_in_flight();
-        self.start();
-    }
-
-    /// Ends those requests in flight that the back end has no access to any more, and the use of
-    /// the ring.
-    fn fail_in_flight(&mut self) {
-        if let Some(ring) = &mut self.ring {
-            ring.give_up(|rq| rq.complete(Err(EIO)));
-        }
-    }
-
-    /// Starts the hardware queue again, if it was stopped.
-    fn start(&mut self) {
-        if let Some(wakeup) = &self.wakeup {
-            wakeup.queue.start_stopped();
-            self.stopped = false;
-        }
+    fn is_cdrom(&self) -> bool {
+        self.cdrom.load(Ordering::Relaxed)
     }
 }

@@ -40,6 +40,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct EventChannel<H: Handler> {
     irq: kernel::ffi::c_uint,
     port: bindings::evtchn_port_t,
+    /// Whether `port` is this domain's own.
+    own: bool,
     handler: Arc<H>,
     /// The interrupt counts its events in the device.
     _dev: ARef<Device>,
@@ -65,7 +67,7 @@ impl<H: Handler> EventChannel<H> {
         // On failure the core has closed the port, in all cases but that of no free interrupt: not
         // to leak it then could close a port that is somebody else's by now.
         to_result(irq)?;
-        Ok(Self::bound(dev, irq, port, handler))
+        Ok(Self::bound(dev, irq, (port, true), handler))
     }
 
     /// Back end: binds to a channel that the other end has allocated and named by `remote_port`.
@@ -91,14 +93,20 @@ impl<H: Handler> EventChannel<H> {
             )
         };
         to_result(irq)?;
-        Ok(Self::bound(dev, irq, remote_port, handler))
+        Ok(Self::bound(dev, irq, (remote_port, false), handler))
     }
 
-    fn bound(dev: &Device, irq: kernel::ffi::c_int, port: u32, handler: Arc<H>) -> Self {
+    fn bound(
+        dev: &Device,
+        irq: kernel::ffi::c_int,
+        (port, own): (u32, bool),
+        handler: Arc<H>,
+    ) -> Self {
         EventChannel {
             // CAST: Not negative: `to_result` has said so.
             irq: irq as kernel::ffi::c_uint,
             port,
+            own,
             handler,
             _dev: dev.into(),
         }
@@ -136,9 +144,16 @@ impl<H: Handler> EventChannel<H> {
     }
 
     /// Sends an event to the other end. In any context.
+    #[inline]
     pub fn notify(&self) {
-        // SAFETY: The interrupt is bound.
-        unsafe { bindings::notify_remote_via_irq(self.irq as kernel::ffi::c_int) };
+        if self.own {
+            // Spares the search for the port.
+            // SAFETY: The port is ours until the interrupt is unbound.
+            unsafe { bindings::xenbus_helper_notify_port(self.port) };
+        } else {
+            // SAFETY: The interrupt is bound.
+            unsafe { bindings::notify_remote_via_irq(self.irq as kernel::ffi::c_int) };
+        }
     }
 
     /// Gives the EOI that [`Eoi::Later`] left open; once per event. In any context.

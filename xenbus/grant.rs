@@ -19,6 +19,15 @@ pub struct GrantReserve {
 const GRANT_LIST_END: bindings::grant_ref_t = bindings::grant_ref_t::MAX;
 
 impl GrantReserve {
+    /// With nothing set aside; to be [refilled](Self::refill).
+    #[inline]
+    pub fn empty() -> Self {
+        GrantReserve {
+            head: GRANT_LIST_END,
+            len: 0,
+        }
+    }
+
     /// Sets `count` references aside. In any context.
     ///
     /// # Errors
@@ -27,10 +36,7 @@ impl GrantReserve {
     pub fn new(count: u16) -> Result<Self> {
         if count == 0 {
             // The C function takes one from the list even so.
-            return Ok(GrantReserve {
-                head: GRANT_LIST_END,
-                len: 0,
-            });
+            return Ok(GrantReserve::empty());
         }
         let mut head = 0;
         // SAFETY: The out parameter is valid.
@@ -44,6 +50,7 @@ impl GrantReserve {
     }
 
     /// Whether none is left.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -55,6 +62,10 @@ impl GrantReserve {
             return Ok(());
         }
         let mut more = GrantReserve::new(missing)?;
+        if self.len == 0 {
+            *self = more;
+            return Ok(());
+        }
         while let Some(gref) = more.claim() {
             // SAFETY: The reference is free and ours.
             unsafe { bindings::gnttab_release_grant_reference(&mut self.head, gref) };
@@ -95,7 +106,11 @@ impl GrantReserve {
 }
 
 impl Drop for GrantReserve {
+    #[inline]
     fn drop(&mut self) {
+        if self.len == 0 {
+            return;
+        }
         // SAFETY: The references left in the list are free and ours.
         unsafe { bindings::gnttab_free_grant_references(self.head) };
     }
@@ -107,11 +122,13 @@ impl Drop for GrantReserve {
 /// a reference on the page, so that the page is not allocated again. That does not help a page whose
 /// owner goes on using it, as the slab allocator does with a page of small objects.
 pub struct Grant {
+    /// 0, which Xen keeps for itself: the access has ended.
     gref: bindings::grant_ref_t,
 }
 
 impl Grant {
-    /// The reference, to be told to the other end.
+    /// The reference, to be told to the other end; 0 once the access has ended.
+    #[inline]
     pub fn gref(&self) -> u32 {
         self.gref
     }
@@ -122,19 +139,31 @@ impl Grant {
     /// # Errors
     ///
     /// The grant itself, when the other end still has the page mapped.
-    pub fn try_end(self) -> core::result::Result<(), Grant> {
-        // SAFETY: The reference is ours; on success it is free again and we forget it.
-        if unsafe { bindings::gnttab_try_end_foreign_access(self.gref) } != 0 {
-            core::mem::forget(self);
+    pub fn try_end(mut self) -> core::result::Result<(), Grant> {
+        if self.end() {
             Ok(())
         } else {
             Err(self)
         }
     }
+
+    /// Like [`Grant::try_end`], in place: whether the access has ended.
+    #[inline]
+    pub fn end(&mut self) -> bool {
+        // SAFETY: The reference is ours; on success it is free again and we forget it.
+        if self.gref != 0 && unsafe { bindings::gnttab_try_end_foreign_access(self.gref) } != 0 {
+            self.gref = 0;
+        }
+        self.gref == 0
+    }
 }
 
 impl Drop for Grant {
+    #[inline]
     fn drop(&mut self) {
+        if self.gref == 0 {
+            return;
+        }
         // SAFETY: The reference is ours. With no page given, the grant table takes a reference on
         // the page if the access cannot be ended now.
         unsafe { bindings::gnttab_end_foreign_access(self.gref, core::ptr::null_mut()) };

@@ -4,6 +4,7 @@
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <linux/sched/mm.h>
 #include <xen/page.h>
 
 #include "helpers.h"
@@ -109,6 +110,42 @@ bool xenbus_helper_queue_work(struct work_struct *work)
 	return queue_work(system_percpu_wq, work);
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_queue_work);
+
+void xenbus_helper_init_delayed_work(struct delayed_work *work, work_func_t fn)
+{
+	INIT_DELAYED_WORK(work, fn);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_init_delayed_work);
+
+bool xenbus_helper_queue_delayed_work(struct delayed_work *work, unsigned int msecs)
+{
+	return queue_delayed_work(system_percpu_wq, work, msecs_to_jiffies(msecs));
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_queue_delayed_work);
+
+void xenbus_helper_notify_port(evtchn_port_t port)
+{
+	notify_remote_via_evtchn(port);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_notify_port);
+
+void *xenbus_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_page_address);
+
+unsigned int xenbus_helper_noio_save(void)
+{
+	return memalloc_noio_save();
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_noio_save);
+
+void xenbus_helper_noio_restore(unsigned int flags)
+{
+	memalloc_noio_restore(flags);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_noio_restore);
 
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly)
 {

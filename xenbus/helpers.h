@@ -7,6 +7,7 @@
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/workqueue.h>
+#include <xen/events.h>
 #include <xen/grant_table.h>
 #include <xen/xenbus.h>
 
@@ -30,6 +31,14 @@ void xenbus_helper_put_task_struct(struct task_struct *task);
 
 void xenbus_helper_init_work(struct work_struct *work, work_func_t fn);
 bool xenbus_helper_queue_work(struct work_struct *work);
+
+void xenbus_helper_init_delayed_work(struct delayed_work *work, work_func_t fn);
+bool xenbus_helper_queue_delayed_work(struct delayed_work *work, unsigned int msecs);
+
+void xenbus_helper_notify_port(evtchn_port_t port);
+void *xenbus_helper_page_address(struct page *page);
+unsigned int xenbus_helper_noio_save(void);
+void xenbus_helper_noio_restore(unsigned int flags);
 
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly);
 unsigned long xenbus_helper_page_to_gfn(struct page *page);

@@ -8,16 +8,14 @@
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h)
 
 use crate::{bindings, device::Device};
-use core::ptr::NonNull;
-use kernel::{
-    error::to_result,
-    page::PAGE_SIZE,
-    prelude::*,
-    sync::{
-        aref::ARef,
-        atomic::{Acquire, Atomic, Release},
+use core::{
+    ptr::NonNull,
+    sync::atomic::{
+        AtomicU32,
+        Ordering::{Acquire, Release},
     },
 };
+use kernel::{error::to_result, page::PAGE_SIZE, prelude::*, sync::aref::ARef};
 use protocol::ring::Memory;
 
 /// The most pages that a ring may have (`XENBUS_MAX_RING_GRANTS`).
@@ -41,11 +39,13 @@ impl Area {
         })
     }
 
+    #[inline]
     fn len(&self) -> usize {
         self.pages * PAGE_SIZE
     }
 
     /// The address of `len` bytes at `offset`, if they lie within the area.
+    #[inline]
     fn at(&self, offset: usize, len: usize) -> Option<*mut u8> {
         let end = offset.checked_add(len)?;
         // SAFETY: In bounds by the comparison and the type invariant.
@@ -53,17 +53,21 @@ impl Area {
     }
 
     /// The word at `offset`, if it lies within the area and is aligned.
-    fn word(&self, offset: usize) -> Option<&Atomic<u32>> {
+    ///
+    /// A word of `core`, not of the `kernel` crate, whose accesses are calls of functions.
+    #[inline]
+    fn word(&self, offset: usize) -> Option<&AtomicU32> {
         let ptr = self.at(offset, 4)?;
         // SAFETY: In bounds, aligned, and touched atomically only; the other end is another
         // machine as far as Rust is concerned, and what it writes are plain words.
-        (offset % 4 == 0).then(|| unsafe { Atomic::from_ptr(ptr.cast()) })
+        (offset % 4 == 0).then(|| unsafe { AtomicU32::from_ptr(ptr.cast()) })
     }
 }
 
 macro_rules! impl_memory {
     ($name:ident) => {
         impl Memory for $name {
+            #[inline]
             fn len(&self) -> usize {
                 self.area.len()
             }
@@ -108,8 +112,8 @@ macro_rules! impl_memory {
 /// Both pointers are valid for `len` bytes: the callers have them from [`Area::at`] and a slice.
 #[inline]
 fn copy(from: *const u8, to: *mut u8, len: usize) {
-    let words = if (from as usize | to as usize) % 4 == 0 {
-        len / 4
+    let words = if (from as usize | to as usize) % 8 == 0 {
+        len / 8
     } else {
         0
     };
@@ -117,11 +121,11 @@ fn copy(from: *const u8, to: *mut u8, len: usize) {
         // SAFETY: In bounds and aligned. Volatile, so that the compiler neither repeats the read
         // of a shared word nor invents another.
         unsafe {
-            let word = from.cast::<u32>().add(i).read_volatile();
-            to.cast::<u32>().add(i).write_volatile(word);
+            let word = from.cast::<u64>().add(i).read_volatile();
+            to.cast::<u64>().add(i).write_volatile(word);
         }
     }
-    for i in words * 4..len {
+    for i in words * 8..len {
         // SAFETY: As above, byte by byte.
         unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
     }

@@ -117,6 +117,32 @@ impl Store {
         unsafe { bindings::xenbus_exists(self.id(), dir.as_char_ptr(), node.as_char_ptr()) != 0 }
     }
 
+    /// Calls `f` with the name of each node in `dir`; there is none if there is no such directory.
+    pub fn for_each(&self, dir: &CStr, mut f: impl FnMut(&CStr) -> Result) -> Result {
+        let mut count = 0;
+        // SAFETY: All are C strings.
+        let list = from_err_ptr(unsafe {
+            bindings::xenbus_directory(self.id(), dir.as_char_ptr(), c"".as_char_ptr(), &mut count)
+        });
+        let list = match list {
+            Ok(list) => list,
+            Err(e) if e == ENOENT => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let mut result = Ok(());
+        for i in 0..count as usize {
+            // SAFETY: The list has `count` C strings, which live until it is freed.
+            let name = unsafe { CStr::from_char_ptr(*list.add(i)) };
+            result = f(name);
+            if result.is_err() {
+                break;
+            }
+        }
+        // SAFETY: Allocated for its caller, in one piece.
+        unsafe { kernel::bindings::kfree(list.cast()) };
+        result
+    }
+
     /// Writes `dir/node`.
     pub fn write(&self, dir: &CStr, node: &CStr, value: &CStr) -> Result {
         // SAFETY: All are C strings.

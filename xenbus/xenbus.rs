@@ -10,8 +10,9 @@
 //! - [`store`]: xenstore reads, writes and transactions; [`watch`]: xenstore watches.
 //! - [`evtchn`]: interdomain event channels with late EOI.
 //! - [`ring`]: the pages of a shared ring, granted by a front end or mapped by a back end.
-//! - [`grant`]: access given to a page (front end); [`map`], [`copy`]: access used (back end).
-//! - [`kthread`], [`lock`], [`work`]: what the `kernel` crate does not offer yet.
+//! - [`grant`]: access given to a page, [`shared`]: pages of our own to give access to (front end);
+//!   [`map`], [`copy`]: access used (back end).
+//! - [`kthread`], [`lock`], [`work`], [`delayed`], [`noio`]: what the `kernel` crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -25,6 +26,7 @@ pub use protocol;
 pub mod bindings;
 pub mod connection;
 pub mod copy;
+pub mod delayed;
 pub mod device;
 pub mod driver;
 pub mod evtchn;
@@ -32,7 +34,9 @@ pub mod grant;
 pub mod kthread;
 pub mod lock;
 pub mod map;
+pub mod noio;
 pub mod ring;
+pub mod shared;
 pub mod store;
 pub mod watch;
 pub mod work;

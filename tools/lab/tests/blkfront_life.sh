@@ -15,8 +15,12 @@ no_grant_left() {
 
 check "attach" disk_attach g "$disk" xvdb
 is "size" "$(guest_run g 'cat /sys/block/xvdb/size')" 131072
+# As many as the back end and we can agree on; without indirect requests 11.
+segments=$(xenstore-read "/local/domain/0/backend/vbd/$id/51728/feature-max-indirect-segments" 2>/dev/null)
+segments=$((${segments:-0} > 32 ? 32 : ${segments:-0} > 11 ? segments : 11))
 is "limits of the queue" "$(guest_run g 'cd /sys/block/xvdb/queue; echo $(cat max_segments max_hw_sectors_kb max_segment_size logical_block_size dma_alignment)')" \
-	"11 44 4096 512 511"
+	"$segments $((segments * 4)) 4096 512 511"
+is "no scheduler" "$(guest_run g 'grep -o "\[.*\]" /sys/block/xvdb/queue/scheduler')" "[none]"
 is "write cache, as the back end says" "$(guest_run g 'cat /sys/block/xvdb/queue/write_cache')" "write back"
 is "parent in sysfs" "$(guest_run g 'basename $(readlink -f /sys/block/xvdb/device)')" vbd-51728
 check_fails "the module does not go while it has a device" guest_run g 'rmmod blkfront 2>&1'

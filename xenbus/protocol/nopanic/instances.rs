@@ -78,10 +78,10 @@ pub fn back_check(back: &mut Back<Page<'_>, Abi>) -> Result<bool, Overrun> {
     back.final_check()
 }
 
-pub fn start(pending: &mut Pending<32>, operation: u8) -> Result<usize, Busy> {
+pub fn start(pending: &mut Pending<[Option<u8>; 32]>, operation: u8) -> Result<usize, Busy> {
     pending.start_any(operation)
 }
 
-pub fn finish(pending: &mut Pending<32>, response: &Response) -> Result<usize, BadResponse> {
+pub fn finish(pending: &mut Pending<[Option<u8>; 32]>, response: &Response) -> Result<usize, BadResponse> {
     pending.finish(response)
 }

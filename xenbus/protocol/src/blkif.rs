@@ -31,6 +31,10 @@ pub const SECTORS_PER_PAGE: u8 = 8;
 /// The most segments that a request holds itself.
 pub const MAX_SEGMENTS: usize = 11;
 
+/// The most segments of an indirect request that any back end is known to take, and that a front end
+/// sends.
+pub const MAX_INDIRECT_SEGMENTS: u16 = 256;
+
 /// The most pages of segments that an indirect request names.
 pub const MAX_INDIRECT_PAGES: usize = 8;
 
@@ -114,6 +118,7 @@ impl Abi {
     }
 
     /// Whether 64-bit fields are aligned on 8 bytes.
+    #[inline]
     pub(crate) fn is_64_bit(self) -> bool {
         match self {
             Self::Native => cfg!(target_pointer_width = "64"),

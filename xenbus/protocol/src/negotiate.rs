@@ -7,6 +7,10 @@
 
 use crate::blkif::{vdisk, Abi, PAGE_SIZE, SECTOR_SIZE};
 
+mod front;
+
+pub use front::{indirect_segments, queue_count, ring_order, Discard, MAX_RING_ORDER};
+
 /// The disk as its back end describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disk {

@@ -168,11 +168,13 @@ impl Layout {
     }
 
     /// Number of entries.
+    #[inline]
     pub fn entries(&self) -> u32 {
         self.entries
     }
 
     /// Byte offset of the entry that the free-running `index` falls on.
+    #[inline]
     pub fn offset(&self, index: u32) -> usize {
         let slot = index & self.entries.wrapping_sub(1);
         HEADER.wrapping_add((slot as usize).wrapping_mul(self.entry_size))

@@ -76,7 +76,7 @@ fn response(abi: Abi, bytes: &[u8]) {
         "what is read can be written"
     );
 
-    let mut pending = Pending::<8>::new();
+    let mut pending = Pending::<[_; 8]>::new();
     let sent = [(1, op::READ), (3, op::WRITE), (7, op::FLUSH_DISKCACHE)];
     for (id, operation) in sent {
         pending.start(id, operation).expect("free");

@@ -4,15 +4,18 @@
 
 use super::Response;
 
-/// The requests that a front end has sent and has no response to: per `id`, below `N`, the
-/// operation. `N` is the number of entries of the ring; the ids are the driver's own, say the tags
-/// of its block queue, or those that [`Pending::start_any`] finds.
+/// The requests that a front end has sent and has no response to: per `id` the operation. The ids
+/// are the driver's own, say the tags of its block queue, or those that [`Pending::start_any`]
+/// finds.
+///
+/// `T` is the table of the operations, `[None; N]` or one of a size that is known at run time only
+/// ([`Pending::with`]); ids are below its length, which must not change.
 #[derive(Clone, Debug)]
-pub struct Pending<const N: usize> {
-    operations: [Option<u8>; N],
+pub struct Pending<T> {
+    operations: T,
 }
 
-/// The id is in use, or not below `N`; or, of [`Pending::start_any`], all are in use.
+/// The id is in use, or not below the number of ids; or, of [`Pending::start_any`], all are in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Busy;
 
@@ -40,17 +43,25 @@ pub enum BadResponse {
     },
 }
 
-impl<const N: usize> Pending<N> {
-    /// A table without a pending request.
+impl<const N: usize> Pending<[Option<u8>; N]> {
+    /// A table of `N` ids without a pending request.
     pub const fn new() -> Self {
         Self {
             operations: [None; N],
         }
     }
+}
+
+impl<T: AsRef<[Option<u8>]> + AsMut<[Option<u8>]>> Pending<T> {
+    /// The requests that `operations` says are pending: to begin with, all `None`.
+    pub const fn with(operations: T) -> Self {
+        Self { operations }
+    }
 
     /// Notes that a request is being sent.
+    #[inline]
     pub fn start(&mut self, id: usize, operation: u8) -> Result<(), Busy> {
-        match self.operations.get_mut(id) {
+        match self.operations.as_mut().get_mut(id) {
             Some(entry @ None) => {
                 *entry = Some(operation);
                 Ok(())
@@ -63,6 +74,7 @@ impl<const N: usize> Pending<N> {
     pub fn start_any(&mut self, operation: u8) -> Result<usize, Busy> {
         let id = self
             .operations
+            .as_ref()
             .iter()
             .position(Option::is_none)
             .ok_or(Busy)?;
@@ -71,11 +83,13 @@ impl<const N: usize> Pending<N> {
     }
 
     /// Checks a response. Its request is pending no more then, and its id is returned.
+    #[inline]
     pub fn finish(&mut self, response: &Response) -> Result<usize, BadResponse> {
         let id = response.id;
         let index = usize::try_from(id).map_err(|_| BadResponse::UnknownId { id })?;
         let entry = self
             .operations
+            .as_mut()
             .get_mut(index)
             .ok_or(BadResponse::UnknownId { id })?;
         let sent = entry.ok_or(BadResponse::NotPending { id })?;
@@ -89,12 +103,14 @@ impl<const N: usize> Pending<N> {
 
     /// Takes back a request that was not sent after all. Says whether it was pending.
     pub fn cancel(&mut self, id: usize) -> bool {
-        self.operations.get_mut(id).and_then(Option::take).is_some()
+        let entry = self.operations.as_mut().get_mut(id);
+        entry.and_then(Option::take).is_some()
     }
 
     /// The pending requests: `(id, operation)` in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = (usize, u8)> + '_ {
         self.operations
+            .as_ref()
             .iter()
             .enumerate()
             .filter_map(|(id, operation)| Some((id, (*operation)?)))
@@ -102,11 +118,11 @@ impl<const N: usize> Pending<N> {
 
     /// Whether nothing is pending.
     pub fn is_empty(&self) -> bool {
-        self.operations.iter().all(Option::is_none)
+        self.operations.as_ref().iter().all(Option::is_none)
     }
 }
 
-impl<const N: usize> Default for Pending<N> {
+impl<const N: usize> Default for Pending<[Option<u8>; N]> {
     fn default() -> Self {
         Self::new()
     }
@@ -127,7 +143,7 @@ mod tests {
 
     #[test]
     fn a_response_ends_its_request_once() {
-        let mut pending = Pending::<4>::new();
+        let mut pending = Pending::<[_; 4]>::new();
         pending.start(3, WRITE).unwrap();
         assert_eq!(pending.start(3, READ), Err(Busy));
         assert_eq!(pending.finish(&response(3, WRITE)), Ok(3));
@@ -138,7 +154,7 @@ mod tests {
 
     #[test]
     fn responses_to_nothing() {
-        let mut pending = Pending::<4>::new();
+        let mut pending = Pending::<[_; 4]>::new();
         pending.start(0, READ).unwrap();
         let never = BadResponse::NotPending { id: 1 };
         assert_eq!(pending.finish(&response(1, READ)), Err(never));
@@ -157,7 +173,7 @@ mod tests {
 
     #[test]
     fn ids_run_out_and_come_back() {
-        let mut pending = Pending::<2>::new();
+        let mut pending = Pending::<[_; 2]>::new();
         assert_eq!(pending.start(2, READ), Err(Busy));
         assert_eq!(pending.start_any(READ), Ok(0));
         assert_eq!(pending.start_any(WRITE), Ok(1));
@@ -167,5 +183,16 @@ mod tests {
         assert!(!pending.cancel(0));
         assert!(!pending.cancel(2));
         assert_eq!(pending.start_any(WRITE), Ok(0));
+    }
+
+    #[test]
+    fn a_table_of_any_size() {
+        let mut pending = Pending::with(std::vec![None; 3]);
+        assert_eq!(pending.start(2, READ), Ok(()));
+        assert_eq!(pending.start(3, READ), Err(Busy));
+        assert_eq!(pending.finish(&response(2, READ)), Ok(2));
+        let unknown = BadResponse::UnknownId { id: 3 };
+        assert_eq!(pending.finish(&response(3, READ)), Err(unknown));
+        assert!(pending.is_empty());
     }
 }

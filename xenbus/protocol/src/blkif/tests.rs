@@ -347,7 +347,7 @@ fn a_disk_is_written_and_read() {
             front = Front::new(area.clone(), abi).unwrap();
         }
         let mut back = Back::attach(area, abi).unwrap();
-        let mut pending = Pending::<32>::new();
+        let mut pending = Pending::<[_; 32]>::new();
         let mut guest = Guest::default();
         let mut disk = Disk::new(LIMITS);
         for gref in 0..22u32 {

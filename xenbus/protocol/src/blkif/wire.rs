@@ -74,6 +74,7 @@ pub enum Body {
 impl RawRequest {
     /// A request of one of the operations that take segments. Only the first [`MAX_SEGMENTS`] of
     /// `segments` fit.
+    #[inline]
     pub fn transfer(
         operation: u8,
         id: u64,
@@ -100,7 +101,39 @@ impl RawRequest {
         }
     }
 
+    /// A read or write (`operation`) of `nr_segments` segments, which the pages granted by `grefs`
+    /// list, 512 each ([`Segment::to_wire`]). Only the first [`MAX_INDIRECT_PAGES`] of `grefs` fit.
+    ///
+    /// Its response carries `operation`, not [`op::INDIRECT`].
+    #[inline]
+    pub fn indirect(
+        operation: u8,
+        id: u64,
+        handle: u16,
+        sector: u64,
+        nr_segments: u16,
+        grefs: &[u32],
+    ) -> Self {
+        let mut array = [0; MAX_INDIRECT_PAGES];
+        for (to, from) in array.iter_mut().zip(grefs) {
+            *to = *from;
+        }
+        let body = Body::Indirect {
+            operation,
+            nr_segments,
+            handle,
+            sector,
+            grefs: array,
+        };
+        Self {
+            operation: op::INDIRECT,
+            id,
+            body,
+        }
+    }
+
     /// A discard request for `nr_sectors` sectors from `sector` on.
+    #[inline]
     pub fn discard(id: u64, handle: u16, sector: u64, nr_sectors: u64, secure: bool) -> Self {
         let flag = if secure { super::DISCARD_SECURE } else { 0 };
         let body = Body::Discard {
@@ -114,6 +147,15 @@ impl RawRequest {
             id,
             body,
         }
+    }
+}
+
+impl Segment {
+    /// The segment as it stands in a page of an indirect request.
+    #[inline]
+    pub fn to_wire(&self) -> [u8; 8] {
+        let [g0, g1, g2, g3] = self.gref.to_le_bytes();
+        [g0, g1, g2, g3, self.first, self.last, 0, 0]
     }
 }
 
@@ -139,6 +181,7 @@ struct Offsets {
 }
 
 impl Abi {
+    #[inline]
     fn offsets(&self) -> Offsets {
         if self.is_64_bit() {
             Offsets {
@@ -162,6 +205,7 @@ impl Codec for Abi {
     type Request = RawRequest;
     type Response = Response;
 
+    #[inline]
     fn request_size(&self) -> usize {
         if self.is_64_bit() {
             112
@@ -170,6 +214,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn response_size(&self) -> usize {
         if self.is_64_bit() {
             16
@@ -211,6 +256,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn encode_request(&self, request: &RawRequest, bytes: &mut [u8]) {
         let at = self.offsets();
         put(bytes, 0, [request.operation]);
@@ -261,6 +307,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn decode_response(&self, bytes: &[u8]) -> Response {
         Response {
             id: get_u64(bytes, 0),
@@ -277,11 +324,13 @@ impl Codec for Abi {
 }
 
 /// Byte offset of element `i` of an array of `size`-byte elements at `start`.
+#[inline]
 fn nth(start: usize, i: usize, size: usize) -> usize {
     start.wrapping_add(i.wrapping_mul(size))
 }
 
 /// The `N` bytes at `offset`, zeroes where `bytes` is too short.
+#[inline]
 fn get<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes
         .get(offset..)
@@ -290,10 +339,12 @@ fn get<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
         .unwrap_or([0; N])
 }
 
+#[inline]
 fn get_u8(bytes: &[u8], offset: usize) -> u8 {
     bytes.get(offset).copied().unwrap_or(0)
 }
 
+#[inline]
 fn get_u16(bytes: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes(get(bytes, offset))
 }
@@ -302,6 +353,7 @@ fn get_u32(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(get(bytes, offset))
 }
 
+#[inline]
 fn get_u64(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(get(bytes, offset))
 }
@@ -316,11 +368,44 @@ fn get_segment(bytes: &[u8], offset: usize) -> Segment {
 }
 
 /// Writes `value` at `offset`, if `bytes` reaches that far.
+#[inline]
 fn put<const N: usize>(bytes: &mut [u8], offset: usize, value: [u8; N]) {
     if let Some(to) = bytes
         .get_mut(offset..)
         .and_then(|rest| rest.first_chunk_mut())
     {
         *to = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_in_a_page() {
+        let segment = Segment {
+            gref: 0x1234_5678,
+            first: 1,
+            last: 7,
+        };
+        let bytes = segment.to_wire();
+        assert_eq!(bytes, [0x78, 0x56, 0x34, 0x12, 1, 7, 0, 0]);
+        assert_eq!(get_segment(&bytes, 0), segment);
+    }
+
+    #[test]
+    fn an_indirect_request() {
+        let raw = RawRequest::indirect(op::WRITE, 5, 2, 77, 256, &[8, 9]);
+        let body = Body::Indirect {
+            operation: op::WRITE,
+            nr_segments: 256,
+            handle: 2,
+            sector: 77,
+            grefs: [8, 9, 0, 0, 0, 0, 0, 0],
+        };
+        assert_eq!((raw.operation, raw.id, raw.body), (op::INDIRECT, 5, body));
+        let many = RawRequest::indirect(op::READ, 0, 0, 0, 1, &[1; 9]);
+        assert!(matches!(many.body, Body::Indirect { grefs, .. } if grefs == [1; 8]));
     }
 }

@@ -59,7 +59,7 @@ fn run(front_memory: &Faulty<Area>, back_memory: &Faulty<Area>) -> End {
     let mut guest = Guest::default();
     guest.pages.insert(1, [1; 4096]);
     let mut disk = Disk::new(LIMITS);
-    let mut pending = Pending::<32>::new();
+    let mut pending = Pending::<[_; 32]>::new();
     let mut well = 0;
     let page = Segment {
         gref: 1,

@@ -16,6 +16,10 @@ pub(super) struct Shared {
     pub(super) event: usize,
 }
 
+/// A private copy of an entry, aligned so that it may be copied in words.
+#[repr(align(8))]
+struct Aligned([u8; MAX_ENTRY]);
+
 /// One end of a ring.
 ///
 /// # Invariants
@@ -65,7 +69,8 @@ impl<M: Memory> End<M> {
 
     /// Writes the next entry. The caller has made sure that there is room for it.
     pub(super) fn write(&mut self, size: usize, encode: impl FnOnce(&mut [u8])) {
-        let mut copy = [0; MAX_ENTRY];
+        let mut copy = Aligned([0; MAX_ENTRY]);
+        let copy = &mut copy.0;
         if let Some(bytes) = copy.get_mut(..size) {
             encode(bytes);
             self.memory
@@ -100,7 +105,8 @@ impl<M: Memory> End<M> {
         if self.seen == self.consumed && self.available(possible)? == 0 {
             return Ok(None);
         }
-        let mut copy = [0; MAX_ENTRY];
+        let mut copy = Aligned([0; MAX_ENTRY]);
+        let copy = &mut copy.0;
         let value = copy.get_mut(..size).map(|bytes| {
             self.memory
                 .copy_out(self.layout.offset(self.consumed), bytes);
