@@ -114,6 +114,7 @@ pub trait Codec {
     fn encode_response(&self, response: &Self::Response, bytes: &mut [u8]);
 
     /// Bytes from one entry of the ring to the next.
+    #[inline]
     fn entry_size(&self) -> usize {
         self.request_size().max(self.response_size())
     }
@@ -168,11 +169,13 @@ impl Layout {
     }
 
     /// Number of entries.
+    #[inline]
     pub fn entries(&self) -> u32 {
         self.entries
     }
 
     /// Byte offset of the entry that the free-running `index` falls on.
+    #[inline]
     pub fn offset(&self, index: u32) -> usize {
         let slot = index & self.entries.wrapping_sub(1);
         HEADER.wrapping_add((slot as usize).wrapping_mul(self.entry_size))

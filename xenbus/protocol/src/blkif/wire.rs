@@ -40,7 +40,7 @@ pub enum Body {
         handle: u16,
         /// First sector on the disk.
         sector: u64,
-        /// The pages.
+        /// The pages. What does not count is not read from the ring.
         segments: [Segment; MAX_SEGMENTS],
     },
     /// Of `DISCARD`.
@@ -139,6 +139,7 @@ struct Offsets {
 }
 
 impl Abi {
+    #[inline]
     fn offsets(&self) -> Offsets {
         if self.is_64_bit() {
             Offsets {
@@ -162,6 +163,7 @@ impl Codec for Abi {
     type Request = RawRequest;
     type Response = Response;
 
+    #[inline]
     fn request_size(&self) -> usize {
         if self.is_64_bit() {
             112
@@ -170,6 +172,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn response_size(&self) -> usize {
         if self.is_64_bit() {
             16
@@ -178,6 +181,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn decode_request(&self, bytes: &[u8]) -> RawRequest {
         let at = self.offsets();
         let operation = get_u8(bytes, 0);
@@ -187,7 +191,7 @@ impl Codec for Abi {
                 nr_segments: get_u8(bytes, 1),
                 handle: get_u16(bytes, 2),
                 sector,
-                segments: core::array::from_fn(|i| get_segment(bytes, nth(at.rest, i, 8))),
+                segments: get_segments(bytes, at.rest),
             },
             op::DISCARD => Body::Discard {
                 flag: get_u8(bytes, 1),
@@ -211,6 +215,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn encode_request(&self, request: &RawRequest, bytes: &mut [u8]) {
         let at = self.offsets();
         put(bytes, 0, [request.operation]);
@@ -261,6 +266,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn decode_response(&self, bytes: &[u8]) -> Response {
         Response {
             id: get_u64(bytes, 0),
@@ -269,6 +275,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn encode_response(&self, response: &Response, bytes: &mut [u8]) {
         put(bytes, 0, response.id.to_le_bytes());
         put(bytes, 8, [response.operation]);
@@ -277,11 +284,13 @@ impl Codec for Abi {
 }
 
 /// Byte offset of element `i` of an array of `size`-byte elements at `start`.
+#[inline]
 fn nth(start: usize, i: usize, size: usize) -> usize {
     start.wrapping_add(i.wrapping_mul(size))
 }
 
 /// The `N` bytes at `offset`, zeroes where `bytes` is too short.
+#[inline]
 fn get<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
     bytes
         .get(offset..)
@@ -290,23 +299,28 @@ fn get<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
         .unwrap_or([0; N])
 }
 
+#[inline]
 fn get_u8(bytes: &[u8], offset: usize) -> u8 {
     bytes.get(offset).copied().unwrap_or(0)
 }
 
+#[inline]
 fn get_u16(bytes: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes(get(bytes, offset))
 }
 
+#[inline]
 fn get_u32(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(get(bytes, offset))
 }
 
+#[inline]
 fn get_u64(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(get(bytes, offset))
 }
 
-fn get_segment(bytes: &[u8], offset: usize) -> Segment {
+#[inline]
+pub(super) fn get_segment(bytes: &[u8], offset: usize) -> Segment {
     let [g0, g1, g2, g3, first, last, _, _] = get(bytes, offset);
     Segment {
         gref: u32::from_le_bytes([g0, g1, g2, g3]),
@@ -315,7 +329,20 @@ fn get_segment(bytes: &[u8], offset: usize) -> Segment {
     }
 }
 
+/// The segments that count, at `offset`; the others are zero.
+#[inline]
+fn get_segments(bytes: &[u8], offset: usize) -> [Segment; MAX_SEGMENTS] {
+    let mut segments = [Segment::default(); MAX_SEGMENTS];
+    let count = usize::from(get_u8(bytes, 1));
+    let bytes = bytes.get(offset..).unwrap_or(&[]).chunks_exact(8);
+    for (to, from) in segments.iter_mut().zip(bytes).take(count) {
+        *to = get_segment(from, 0);
+    }
+    segments
+}
+
 /// Writes `value` at `offset`, if `bytes` reaches that far.
+#[inline]
 fn put<const N: usize>(bytes: &mut [u8], offset: usize, value: [u8; N]) {
     if let Some(to) = bytes
         .get_mut(offset..)
