@@ -37,5 +37,7 @@ void xenbus_helper_set_map_op(struct gnttab_map_grant_ref *op, struct page *page
 			      grant_ref_t ref, domid_t domid);
 void xenbus_helper_set_unmap_op(struct gnttab_unmap_grant_ref *op, struct page *page, u32 flags,
 				grant_handle_t handle);
+int xenbus_helper_copy_from_grant(domid_t domid, grant_ref_t ref, void *to, u16 len);
+void *xenbus_helper_page_address(struct page *page);
 
 #endif

@@ -97,6 +97,14 @@ impl Drop for Kthread {
     }
 }
 
+/// The kernel's clock, in jiffies; it runs over, so that two of its values are compared by their
+/// wrapping difference.
+#[inline]
+pub fn jiffies() -> u64 {
+    // SAFETY: A word that is always there; read once, while others write it.
+    unsafe { (&raw const kernel::bindings::jiffies).read_volatile() as u64 }
+}
+
 impl Current {
     /// Whether the owner of the thread wants it to return.
     pub fn should_stop(&self) -> bool {
@@ -123,6 +131,25 @@ impl Current {
             }
             // SAFETY: Called within a kernel thread, with no lock held.
             unsafe { kernel::bindings::schedule() };
+        }
+        // SAFETY: As above.
+        unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_RUNNING) };
+    }
+
+    /// As [`Self::wait`], but not beyond `deadline` if there is one, in jiffies.
+    pub fn wait_until(&self, deadline: Option<u64>, cond: impl Fn() -> bool) {
+        let Some(deadline) = deadline else {
+            return self.wait(cond);
+        };
+        loop {
+            // SAFETY: As in `wait_for`.
+            unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_IDLE) };
+            let left = deadline.wrapping_sub(jiffies()) as i64;
+            if left <= 0 || cond() || self.should_stop() {
+                break;
+            }
+            // SAFETY: Called within a kernel thread, with no lock held.
+            unsafe { kernel::bindings::schedule_timeout(left as kernel::ffi::c_long) };
         }
         // SAFETY: As above.
         unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_RUNNING) };
