@@ -288,7 +288,7 @@ impl Blkback {
                 dev.fatal(*e, fmt!("mapping ring-ref and event-channel"));
             }
         })?;
-        if !connect::publish(dev, vbd, &limits).map_err(failed("describing the disk"))? {
+        if !connect::publish(dev, vbd, &limits, &front).map_err(failed("describing the disk"))? {
             return Err(ENODEV);
         }
         let persistent = match front.persistent {
@@ -297,7 +297,7 @@ impl Blkback {
         };
         dev_info!(
             dev.dev(),
-            "device {}, {} queues, {:?} ring{persistent}\n",
+            "device {}, {} queue(s), {:?} ring{persistent}\n",
             vbd.number,
             front.queues.len(),
             front.abi

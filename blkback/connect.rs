@@ -111,6 +111,8 @@ pub(crate) fn thread_name(dev: &Device) -> Result<CString> {
 /// How to reach a front end.
 pub(crate) struct Front {
     pub(crate) abi: Abi,
+    /// We offer to keep its pages mapped.
+    pub(crate) offered: bool,
     /// It wants its pages to be kept mapped, and so do we.
     pub(crate) persistent: bool,
     /// One at least.
@@ -178,18 +180,20 @@ pub(crate) fn front(dev: &Device, otherend: &CStr, offers: &Offers) -> Result<Fr
         };
         queues.push(queue.map_err(fatal)?, GFP_KERNEL)?;
     }
+    // Read once: the two ends must not come to think differently.
+    let offered = params::feature_persistent();
     let wanted = negotiate::flag(number(otherend, c"feature-persistent"));
     Ok(Front {
         abi,
-        persistent: wanted && params::feature_persistent(),
+        offered,
+        persistent: wanted && offered,
         queues,
     })
 }
 
-/// Tells the front end what the disk is like. False, without effect, when the toolstack has told us
+/// Tells a front end what the disk is like. False, without effect, when the toolstack has told us
 /// meanwhile to close, by writing our state. Sleeps.
-pub(crate) fn publish(dev: &Device, vbd: &Vbd, limits: &Limits) -> Result<bool> {
-    let persistent = params::feature_persistent();
+pub(crate) fn publish(dev: &Device, vbd: &Vbd, limits: &Limits, front: &Front) -> Result<bool> {
     let node = dev.nodename();
     store::transaction(|store| {
         if own_state(store, node)? == XenbusState::Closing {
@@ -198,7 +202,7 @@ pub(crate) fn publish(dev: &Device, vbd: &Vbd, limits: &Limits) -> Result<bool> 
         let number = |key, value: u64| store.printf(node, key, fmt!("{value}"));
         number(c"feature-flush-cache", limits.features.flush.into())?;
         number(c"feature-barrier", limits.features.barrier.into())?;
-        number(c"feature-persistent", persistent.into())?;
+        number(c"feature-persistent", front.offered.into())?;
         for key in DISCARD {
             // What another driver, or an earlier connection, has offered.
             if store.exists(node, key) {
