@@ -31,6 +31,7 @@ use xenbus::{
         ring::{AttachError, Back, Overrun},
     },
     ring::BackArea,
+    timer::Timer,
 };
 
 /// What the thread of a queue works with. The order of the fields is that of their end.
@@ -39,6 +40,9 @@ pub(crate) struct Queue {
     channel: EventChannel<Events>,
     ring: Back<BackArea, Abi>,
     events: Arc<Events>,
+    /// Wakes the thread when no request does; and the time that it is set to.
+    timer: Timer,
+    alarm: Option<u64>,
     limits: Limits,
     /// Which one of the disk's.
     index: usize,
@@ -86,7 +90,10 @@ impl Queue {
             c"blkif-backend",
             events.clone(),
         )?;
+        let untidy = events.clone();
         let queue = Queue {
+            timer: Timer::new(move || untidy.tidy_up())?,
+            alarm: None,
             stage,
             channel,
             ring,
@@ -105,13 +112,14 @@ impl Queue {
         bio::without_io();
         self.events.waker.set_current();
         while !self.is_over(thread) {
-            let deadline = self.stage.grants().deadline();
-            thread.wait_until(deadline, || {
+            self.set_timer();
+            thread.wait(|| {
                 self.stage.any_done()
                     || (!self.broken && self.events.event())
                     || self.events.told_to_stop()
                     || self.session.must_stand_aside(self.index)
                     || self.events.squeezed()
+                    || self.events.untidy()
             });
             self.finish(thread);
             self.session.refresh(&mut self.limits);
@@ -125,6 +133,20 @@ impl Queue {
         }
         self.drain(thread);
         self.session.leave(self.index);
+    }
+
+    /// Sets the timer, unless it is set to a time that is early enough.
+    fn set_timer(&mut self) {
+        let Some(deadline) = self.stage.grants().deadline() else {
+            return;
+        };
+        if self
+            .alarm
+            .is_none_or(|alarm| (deadline.wrapping_sub(alarm) as i64) < 0)
+        {
+            self.timer.set(deadline);
+            self.alarm = Some(deadline);
+        }
     }
 
     fn is_over(&self, thread: &Current) -> bool {
@@ -304,6 +326,9 @@ impl Queue {
     #[inline]
     fn tidy(&mut self) {
         let now = jiffies();
+        if self.events.take_untidy() {
+            self.alarm = None;
+        }
         let squeezed = (self.events.squeeze_end().wrapping_sub(now) as i64) > 0;
         let grants = self.stage.grants();
         grants.tidy(if squeezed || self.events.squeezed() {

@@ -22,6 +22,8 @@ pub(crate) struct Events {
     pending: AtomicBool,
     /// By the owner: no more requests are to be taken.
     stop: AtomicBool,
+    /// By the timer: there may be something to tidy up.
+    untidy: AtomicBool,
     /// By the kernel: memory is short.
     squeeze: AtomicBool,
     /// Until when no spare pages are kept, in jiffies.
@@ -44,6 +46,7 @@ impl Events {
         let events = Events {
             pending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
+            untidy: AtomicBool::new(false),
             squeeze: AtomicBool::new(false),
             squeeze_end: AtomicU64::new(0),
             spare: AtomicBool::new(false),
@@ -74,6 +77,24 @@ impl Events {
     pub(crate) fn stop(&self) {
         self.stop.swap(true, Ordering::SeqCst);
         self.waker.wake();
+    }
+
+    /// Tells the thread to tidy up. In any context.
+    pub(crate) fn tidy_up(&self) {
+        self.untidy.swap(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Whether there may be something to tidy up.
+    #[inline]
+    pub(crate) fn untidy(&self) -> bool {
+        self.untidy.load(Ordering::Acquire)
+    }
+
+    /// Whether the thread has been told to tidy up, since this was asked last.
+    #[inline]
+    pub(crate) fn take_untidy(&self) -> bool {
+        self.untidy() && self.untidy.swap(false, Ordering::SeqCst)
     }
 
     /// Tells the thread not to keep spare pages until `end`. In any context.

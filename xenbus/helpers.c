@@ -110,6 +110,12 @@ bool xenbus_helper_queue_work(struct work_struct *work)
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_queue_work);
 
+void xenbus_helper_timer_setup(struct timer_list *timer, void (*fn)(struct timer_list *timer))
+{
+	timer_setup(timer, fn, 0);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_timer_setup);
+
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly)
 {
 	gnttab_page_grant_foreign_access_ref_one(ref, domid, page, readonly);

@@ -6,6 +6,7 @@
 
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/timer.h>
 #include <linux/workqueue.h>
 #include <xen/grant_table.h>
 #include <xen/xenbus.h>
@@ -30,6 +31,8 @@ void xenbus_helper_put_task_struct(struct task_struct *task);
 
 void xenbus_helper_init_work(struct work_struct *work, work_func_t fn);
 bool xenbus_helper_queue_work(struct work_struct *work);
+
+void xenbus_helper_timer_setup(struct timer_list *timer, void (*fn)(struct timer_list *timer));
 
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly);
 unsigned long xenbus_helper_page_to_gfn(struct page *page);

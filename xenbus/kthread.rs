@@ -136,25 +136,6 @@ impl Current {
         unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_RUNNING) };
     }
 
-    /// As [`Self::wait`], but not beyond `deadline` if there is one, in jiffies.
-    pub fn wait_until(&self, deadline: Option<u64>, cond: impl Fn() -> bool) {
-        let Some(deadline) = deadline else {
-            return self.wait(cond);
-        };
-        loop {
-            // SAFETY: As in `wait_for`.
-            unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_IDLE) };
-            let left = deadline.wrapping_sub(jiffies()) as i64;
-            if left <= 0 || cond() || self.should_stop() {
-                break;
-            }
-            // SAFETY: Called within a kernel thread, with no lock held.
-            unsafe { kernel::bindings::schedule_timeout(left as kernel::ffi::c_long) };
-        }
-        // SAFETY: As above.
-        unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_RUNNING) };
-    }
-
     /// Lets other threads run, if it is their turn.
     pub fn cond_resched(&self) {
         // SAFETY: Called within a kernel thread, with no lock held.

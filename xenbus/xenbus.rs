@@ -11,7 +11,7 @@
 //! - [`evtchn`]: interdomain event channels with late EOI.
 //! - [`ring`]: the pages of a shared ring, granted by a front end or mapped by a back end.
 //! - [`grant`]: access given to a page (front end); [`map`], [`copy`]: access used (back end).
-//! - [`kthread`], [`lock`], [`work`]: what the `kernel` crate does not offer yet.
+//! - [`kthread`], [`lock`], [`timer`], [`work`]: what the `kernel` crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -34,6 +34,7 @@ pub mod lock;
 pub mod map;
 pub mod ring;
 pub mod store;
+pub mod timer;
 pub mod watch;
 pub mod work;
 
