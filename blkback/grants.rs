@@ -171,6 +171,8 @@ impl Grants {
             Held::Not => self.mapper.copy(gref, &mut self.list, len),
         };
         self.release(held);
+        // What is not kept is not mapped any more when the request is refused.
+        self.flush();
         result?;
         self.list.bytes().get(..len).ok_or(EINVAL)
     }

@@ -13,7 +13,10 @@ use kernel::{dev_info, dev_warn};
 use xenbus::{
     evtchn::{Eoi, Handler},
     prelude::*,
-    protocol::blkif::{Limits, Offered, Op, Request},
+    protocol::{
+        blkif::{Limits, Offered, Op, Request},
+        fence::Fence,
+    },
 };
 
 /// What has been said to the thread of a queue.
@@ -140,7 +143,7 @@ pub(crate) struct Session {
     sectors: AtomicU64,
     /// One for each queue.
     events: KVec<Arc<Events>>,
-    fence: Fence,
+    fence: Fence<KVec<AtomicU32>>,
     /// Last: with it ends the service.
     vbd: Served,
 }
@@ -161,8 +164,10 @@ impl Session {
         queues: usize,
     ) -> Result<Arc<Self>> {
         let mut events = KVec::with_capacity(queues, GFP_KERNEL)?;
+        let mut aside = KVec::with_capacity(queues, GFP_KERNEL)?;
         for _ in 0..queues {
             events.push(Events::new()?, GFP_KERNEL)?;
+            aside.push(AtomicU32::new(0), GFP_KERNEL)?;
         }
         let Offered {
             flush,
@@ -182,7 +187,7 @@ impl Session {
             offered: AtomicU32::new(offered),
             sectors: AtomicU64::new(limits.capacity_sectors),
             events,
-            fence: Fence::new(queues)?,
+            fence: Fence::new(aside),
             vbd,
         };
         Ok(Arc::new(session, GFP_KERNEL)?)
@@ -311,89 +316,6 @@ impl Session {
     fn wake(&self) {
         for events in self.events.iter() {
             events.waker.wake();
-        }
-    }
-}
-
-/// Holds all queues of a disk while one of them has a barrier.
-///
-/// A number that is odd while the fence is up, and what each queue has last seen of it while it had
-/// nothing on its way. So the way of a request costs a look at a word that hardly ever changes.
-struct Fence {
-    number: AtomicU32,
-    aside: KVec<AtomicU32>,
-}
-
-/// What a queue that has ended has seen.
-const LEFT: u32 = 0;
-
-impl Fence {
-    fn new(queues: usize) -> Result<Self> {
-        let mut aside = KVec::with_capacity(queues, GFP_KERNEL)?;
-        for _ in 0..queues {
-            aside.push(AtomicU32::new(2), GFP_KERNEL)?;
-        }
-        Ok(Fence {
-            number: AtomicU32::new(2),
-            aside,
-        })
-    }
-
-    #[inline]
-    fn is_up(&self) -> bool {
-        self.number.load(Ordering::SeqCst) % 2 != 0
-    }
-
-    #[inline]
-    fn must_stand_aside(&self, index: usize) -> bool {
-        let number = self.number.load(Ordering::Acquire);
-        number % 2 != 0
-            && self
-                .aside
-                .get(index)
-                .is_some_and(|seen| seen.load(Ordering::Relaxed) != number)
-    }
-
-    fn stand_aside(&self, index: usize) {
-        if let Some(seen) = self.aside.get(index) {
-            seen.store(self.number.load(Ordering::SeqCst), Ordering::SeqCst);
-        }
-    }
-
-    fn raise(&self, index: usize) -> bool {
-        let number = self.number.load(Ordering::SeqCst);
-        // Never through 0, which has its own meaning; it comes back after 2³¹ barriers.
-        let up = match number.wrapping_add(1) {
-            u32::MAX => 3,
-            up => up,
-        };
-        let raised = number % 2 == 0
-            && self
-                .number
-                .compare_exchange(number, up, Ordering::SeqCst, Ordering::SeqCst)
-                .is_ok();
-        if raised {
-            // The holder need not stand aside for itself.
-            self.stand_aside(index);
-        }
-        raised
-    }
-
-    fn are_aside(&self, index: usize) -> bool {
-        let number = self.number.load(Ordering::SeqCst);
-        self.aside.iter().enumerate().all(|(i, seen)| {
-            let seen = seen.load(Ordering::SeqCst);
-            i == index || seen == number || seen == LEFT
-        })
-    }
-
-    fn lower(&self) {
-        self.number.fetch_add(1, Ordering::SeqCst);
-    }
-
-    fn leave(&self, index: usize) {
-        if let Some(seen) = self.aside.get(index) {
-            seen.store(LEFT, Ordering::SeqCst);
         }
     }
 }
