@@ -5,18 +5,20 @@
 //! # The way of a request
 //!
 //! ```text
-//! event ──▶ ring.rs ──▶ protocol::blkif ──▶ stage.rs ──▶ bio.rs ──▶ disk
-//!           pops it      checks it           maps its     makes a
-//!                                            pages        bio
-//! event ◀── ring.rs ◀────────────────────── stage.rs ◀── bio.rs ◀── disk
-//!           answers it                       unmaps       gets it
-//!                                            them         back
+//! event ──▶ queue.rs ──▶ protocol::blkif ──▶ stage.rs ──▶ bio.rs ──▶ disk
+//!           pops it       checks it           maps its     makes a
+//!                                             pages        bio
+//! event ◀── queue.rs ◀───────────────────── stage.rs ◀── bio.rs ◀── disk
+//!           answers it                        unmaps       gets it
+//!                                             them         back
 //! ```
 //!
-//! - `ring.rs`: the thread that serves a ring, from the event to the response.
-//! - `stage.rs`: where a checked request is carried out.
-//! - `bio.rs`: the glue to the block layer and sysfs, all that is not safe Rust.
-//! - `vbd.rs`: the virtual disk; `waker.rs`: how the ring's thread is woken.
+//! - `queue.rs`: the thread that serves the ring of a queue, from the event to the response.
+//! - `stage.rs`: where checked requests are carried out; `grants.rs`: the pages of the guest.
+//! - `bio.rs`, `bio/`: the glue to the block layer, sysfs and the module's parameters, all that is
+//!   not safe Rust.
+//! - `ring.rs`: the start and the end of a disk's rings; `session.rs`: what they have in common.
+//! - `vbd.rs`: the virtual disk; `waker.rs`: how a ring's thread is woken.
 //! - `connect.rs`: all that is read from and written to xenstore.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
 //!
@@ -34,18 +36,24 @@
 
 mod bio;
 mod connect;
+mod grants;
 mod link;
+mod queue;
 mod ring;
+mod session;
 mod stage;
 mod vbd;
 mod waker;
 
-use kernel::{dev_info, dev_warn, new_mutex, sync::Mutex};
+use bio::params;
+use connect::Offers;
+use kernel::{dev_info, dev_warn, new_mutex, sync::Mutex, time::msecs_to_jiffies};
 use link::Link;
-use ring::Ring;
+use ring::Rings;
 use vbd::{Number, Vbd};
 use xenbus::{
     connection::Connection,
+    kthread::jiffies,
     prelude::*,
     protocol::state::{self, BackAction, OutOfOrder},
     watch::Watch,
@@ -70,6 +78,7 @@ struct Module {
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        bio::params::init();
         try_pin_init!(Module {
             left: bio::Left::new(),
             registration <- Registration::new(module),
@@ -83,6 +92,8 @@ pub(crate) struct Blkback {
     dev: ARef<Device>,
     /// The front end's directory in xenstore.
     otherend: CString,
+    /// What the front end may choose of.
+    offers: Offers,
     #[pin]
     link: Mutex<Link>,
     /// What is served, once the hotplug script has said so.
@@ -107,13 +118,18 @@ impl Driver for Blkback {
     const ALLOW_REBIND: bool = true;
 
     fn probe(dev: &Device<Core>) -> Result<Arc<Self>> {
-        connect::clear_offers(dev)?;
+        let offers = Offers {
+            queues: params::max_queues(),
+            ring_order: params::max_ring_order(),
+        };
+        connect::offer(dev, &offers)?;
         let otherend = CString::try_from(dev.otherend())?;
         let waiting = Connection::new(dev).init_wait()?;
         let this = Arc::pin_init(
             pin_init!(Blkback {
                 dev: dev.into(),
                 otherend,
+                offers,
                 link <- new_mutex!(Link::Waiting(waiting)),
                 vbd <- new_mutex!(None),
                 outside <- new_mutex!(Outside::default()),
@@ -161,6 +177,16 @@ impl Driver for Blkback {
             }
         }
         After::Keep
+    }
+
+    fn reclaim_memory(this: &Arc<Self>, _dev: &Device<Core>) {
+        let end = jiffies().wrapping_add(msecs_to_jiffies(params::squeeze_ms()) as u64);
+        // Whoever holds the lock may be waiting for memory; there will be another call.
+        if let Some(link) = this.link.try_lock() {
+            if let Some(rings) = link.rings() {
+                rings.squeeze(end);
+            }
+        }
     }
 
     fn remove(this: &Arc<Self>, _dev: &Device<Core>) {
@@ -215,7 +241,10 @@ impl Blkback {
     fn open(&self, number: Number) -> Result<Arc<Vbd>> {
         let mode = connect::mode(&self.dev)?;
         let cdrom = connect::is_cdrom(&self.otherend)?;
-        Ok(Arc::new(Vbd::open(number, mode, cdrom)?, GFP_KERNEL)?)
+        Ok(Arc::new(
+            Vbd::open(number, mode, cdrom, self.offers.queues)?,
+            GFP_KERNEL,
+        )?)
     }
 
     /// Connects, if the hotplug script has done its part.
@@ -235,9 +264,9 @@ impl Blkback {
     }
 
     /// All that makes a connection but the state. What fails is told to the toolstack.
-    fn start(&self, vbd: &Arc<Vbd>) -> Result<Ring> {
+    fn start(&self, vbd: &Arc<Vbd>) -> Result<Rings> {
         let dev = &*self.dev;
-        let front = connect::front_ring(dev, &self.otherend)?;
+        let front = connect::front(dev, &self.otherend, &self.offers)?;
         let failed = |what: &'static str| {
             move |e: Error| {
                 dev.fatal(e, fmt!("{what}"));
@@ -248,22 +277,32 @@ impl Blkback {
             .drop_cache()
             .map_err(failed("flushing the device"))?;
         let name = connect::thread_name(dev).map_err(failed("naming the thread"))?;
-        let ring = Ring::start(dev, vbd, &front, &name).inspect_err(|e| {
-            let (gref, port) = (front.ring_ref, front.event_channel);
+        let limits = vbd.limits(connect::discard_enabled(dev));
+        let rings = Rings::start(dev, vbd, &front, limits, &name).inspect_err(|e| {
             if *e == EBUSY {
                 dev.fatal(
                     *e,
                     fmt!("device {} has requests of an earlier ring", vbd.number),
                 );
             } else {
-                dev.fatal(*e, fmt!("mapping ring-ref {gref}, event-channel {port}"));
+                dev.fatal(*e, fmt!("mapping ring-ref and event-channel"));
             }
         })?;
-        if !connect::publish(dev, vbd).map_err(failed("describing the disk"))? {
+        if !connect::publish(dev, vbd, &limits, &front).map_err(failed("describing the disk"))? {
             return Err(ENODEV);
         }
-        dev_info!(dev.dev(), "device {}, {:?} ring\n", vbd.number, front.abi);
-        Ok(ring)
+        let persistent = match front.persistent {
+            true => ", persistent grants",
+            false => "",
+        };
+        dev_info!(
+            dev.dev(),
+            "device {}, {} queue(s), {:?} ring{persistent}\n",
+            vbd.number,
+            front.queues.len(),
+            front.abi
+        );
+        Ok(rings)
     }
 
     /// Gives the connection up: tells the toolstack why, stops the ring, goes to `Closing`.
@@ -279,7 +318,7 @@ impl Blkback {
             b"physical_device" => CString::try_from_fmt(fmt!("{}", vbd.number)),
             b"mode" => CString::try_from_fmt(fmt!("{}", &*vbd.mode)),
             _ => {
-                let count = vbd.statistics.get(name).ok_or(ENOENT)?;
+                let count = vbd.counter(name).ok_or(ENOENT)?;
                 CString::try_from_fmt(fmt!("{count}"))
             }
         };

@@ -2,45 +2,66 @@
 
 //! What is read from xenstore and what is written there.
 //!
-//! | node  | read                                      | written                                  |
-//! |-------|-------------------------------------------|------------------------------------------|
-//! | own   | physical-device (watched), mode, dev      | feature-flush-cache, feature-barrier,    |
-//! |       |                                           | sectors, info, sector-size,              |
-//! |       |                                           | physical-sector-size                     |
-//! | front | device-type, protocol, ring-ref,          |                                          |
-//! |       | event-channel, multi-queue-num-queues,    |                                          |
-//! |       | ring-page-order                           |                                          |
+//! | node  | read                                 | written                                    |
+//! |-------|--------------------------------------|--------------------------------------------|
+//! | own   | physical-device (watched), mode,     | feature-max-indirect-segments,             |
+//! |       | dev, discard-enable                  | multi-queue-max-queues,                    |
+//! |       |                                      | max-ring-page-order, feature-persistent,   |
+//! |       |                                      | feature-flush-cache, feature-barrier,      |
+//! |       |                                      | feature-discard, discard-granularity,      |
+//! |       |                                      | discard-alignment, discard-secure,         |
+//! |       |                                      | sectors, info, sector-size,                |
+//! |       |                                      | physical-sector-size                       |
+//! | front | device-type, protocol,               |                                            |
+//! |       | feature-persistent, ring-page-order, |                                            |
+//! |       | multi-queue-num-queues; and for each |                                            |
+//! |       | queue ring-ref or ring-refN,         |                                            |
+//! |       | event-channel                        |                                            |
 //!
 //! C header: [`include/xen/interface/io/blkif.h`](srctree/include/xen/interface/io/blkif.h)
 
-use crate::vbd::{Number, Vbd};
+use crate::{
+    bio::params,
+    vbd::{Number, Vbd, MAX_INDIRECT_SEGMENTS},
+};
 use xenbus::{
     prelude::*,
-    protocol::negotiate::{self, BadKey, BadRing},
+    protocol::{
+        blkif::{Abi, Limits},
+        negotiate::{self, BadKey},
+    },
     store::NIL,
 };
 
-/// Offers of the C driver that we do not make: they would stay behind when a device changes from
-/// that driver to ours.
-const NOT_OFFERED: [&CStr; 8] = [
-    c"feature-persistent",
-    c"feature-max-indirect-segments",
+/// What is offered before there is a disk: how many segments a request can have, how many queues
+/// there can be, and the order of the largest ring.
+#[derive(Clone, Copy)]
+pub(crate) struct Offers {
+    pub(crate) queues: u32,
+    pub(crate) ring_order: u32,
+}
+
+/// Offers of discards, each of which is made or taken back.
+const DISCARD: [&CStr; 4] = [
     c"feature-discard",
     c"discard-granularity",
     c"discard-alignment",
     c"discard-secure",
-    c"max-ring-page-order",
-    c"multi-queue-max-queues",
 ];
 
-/// Takes back what another driver has offered. Sleeps.
-pub(crate) fn clear_offers(dev: &Device) -> Result {
-    for key in NOT_OFFERED {
-        if NIL.exists(dev.nodename(), key) {
-            NIL.remove(dev.nodename(), key)?;
-        }
-    }
-    Ok(())
+/// Tells the front end what it may choose of. Sleeps.
+pub(crate) fn offer(dev: &Device, offers: &Offers) -> Result {
+    let number = |key, value: u64| NIL.printf(dev.nodename(), key, fmt!("{value}"));
+    let segments = MAX_INDIRECT_SEGMENTS as u64;
+    number(c"feature-max-indirect-segments", segments)?;
+    number(c"multi-queue-max-queues", offers.queues.into())?;
+    number(c"max-ring-page-order", offers.ring_order.into())
+}
+
+/// Whether the toolstack allows discards, as it does unless it says otherwise. Sleeps.
+pub(crate) fn discard_enabled(dev: &Device) -> bool {
+    let enable = NIL.read_number::<u32>(dev.nodename(), c"discard-enable");
+    enable.unwrap_or(None) != Some(0)
 }
 
 /// The device that the hotplug script has chosen, if it has done so yet. Sleeps.
@@ -74,7 +95,7 @@ pub(crate) fn front_state(otherend: &CStr) -> XenbusState {
     XenbusState::from(state.unwrap_or(0))
 }
 
-/// The name of the thread that serves the ring, such as `3.xvda-0`. Sleeps.
+/// The name of the threads that serve the disk, before their number, such as `3.xvda`. Sleeps.
 pub(crate) fn thread_name(dev: &Device) -> Result<CString> {
     let node = NIL.read_opt(dev.nodename(), c"dev")?;
     // Without the key, the number of the virtual disk, which ends the node's path.
@@ -84,19 +105,30 @@ pub(crate) fn thread_name(dev: &Device) -> Result<CString> {
     };
     let name = name.rsplit('/').next().unwrap_or("vbd");
     let domid = dev.otherend_id();
-    CString::try_from_fmt(fmt!("{domid}.{name}-0"))
+    CString::try_from_fmt(fmt!("{domid}.{name}"))
 }
 
-/// Reads how to reach the front end's ring. Sleeps.
+/// How to reach a front end.
+pub(crate) struct Front {
+    pub(crate) abi: Abi,
+    /// We offer to keep its pages mapped.
+    pub(crate) offered: bool,
+    /// It wants its pages to be kept mapped, and so do we.
+    pub(crate) persistent: bool,
+    /// One at least.
+    pub(crate) queues: KVec<negotiate::Queue>,
+}
+
+/// Reads how to reach the front end's rings. Sleeps.
 ///
 /// # Errors
 ///
 /// `EINVAL` after a message that names the key, when the front end has asked for something that we
 /// have not offered, or has written garbage.
-pub(crate) fn front_ring(dev: &Device, otherend: &CStr) -> Result<negotiate::Ring> {
+pub(crate) fn front(dev: &Device, otherend: &CStr, offers: &Offers) -> Result<Front> {
     // Garbage is for `negotiate` to refuse: to it, it is as good as nothing.
-    let number = |key| NIL.read_number::<u64>(otherend, key).unwrap_or(None);
-    let fatal = |key: &str, value: Option<u64>| {
+    let number = |dir: &CStr, key: &CStr| NIL.read_number::<u64>(dir, key).unwrap_or(None);
+    let fatal = |BadKey { key, value }: BadKey| {
         match value {
             Some(value) => dev.fatal(EINVAL, fmt!("front end's {key} is {value}")),
             None => dev.fatal(EINVAL, fmt!("front end's {key} is missing or no number")),
@@ -104,36 +136,64 @@ pub(crate) fn front_ring(dev: &Device, otherend: &CStr) -> Result<negotiate::Rin
         EINVAL
     };
 
-    let queues = c"multi-queue-num-queues";
-    if NIL.exists(otherend, queues) {
-        negotiate::queues(Some(number(queues).unwrap_or(0)), 1)
-            .map_err(|BadKey { key, value }| fatal(key, value))?;
-    }
-    let order = c"ring-page-order";
-    if NIL.exists(otherend, order) && number(order) != Some(0) {
-        return Err(fatal("ring-page-order", number(order)));
-    }
-    // A front end that has been offered rings of many pages by another back end names its page so.
-    let ring_ref = match number(c"ring-ref") {
-        None if NIL.exists(otherend, order) => number(c"ring-ref0"),
-        ring_ref => ring_ref,
-    };
-
     let protocol = NIL.read_opt(otherend, c"protocol")?;
     let protocol = protocol.as_ref().map(|value| value.to_str().unwrap_or(""));
-    negotiate::Ring::negotiate(protocol, ring_ref, number(c"event-channel")).map_err(|e| match e {
-        BadRing::Key(BadKey { key, value }) => fatal(key, value),
-        BadRing::Protocol => {
-            dev.fatal(EINVAL, fmt!("front end's protocol is unknown"));
-            EINVAL
+    let abi = Abi::from_protocol(protocol).map_err(|_| {
+        dev.fatal(EINVAL, fmt!("front end's protocol is unknown"));
+        EINVAL
+    })?;
+
+    let key = c"multi-queue-num-queues";
+    let count = match NIL.exists(otherend, key) {
+        true => Some(number(otherend, key).unwrap_or(0)),
+        false => None,
+    };
+    let count = negotiate::queues(count, offers.queues).map_err(fatal)?;
+    let key = c"ring-page-order";
+    let pages = match NIL.exists(otherend, key) {
+        true => {
+            let order = number(otherend, key);
+            Some(negotiate::ring_pages(order, offers.ring_order).map_err(fatal)?)
         }
+        false => None,
+    };
+
+    let mut queues = KVec::with_capacity(count as usize, GFP_KERNEL)?;
+    for i in 0..count {
+        let dir = match count {
+            1 => CString::try_from(otherend)?,
+            _ => CString::try_from_fmt(fmt!("{otherend}/queue-{i}"))?,
+        };
+        let port = number(&dir, c"event-channel");
+        let queue = match (pages, number(&dir, c"ring-ref")) {
+            // Some name their only page so whether or not they write its order.
+            (None, ring_ref) | (Some(1), ring_ref @ Some(_)) => {
+                negotiate::Queue::single(ring_ref, port)
+            }
+            (Some(pages), _) => {
+                let ring_ref = |i: usize| {
+                    let key = CString::try_from_fmt(fmt!("ring-ref{i}")).ok()?;
+                    number(&dir, &key)
+                };
+                negotiate::Queue::multi(pages, ring_ref, port)
+            }
+        };
+        queues.push(queue.map_err(fatal)?, GFP_KERNEL)?;
+    }
+    // Read once: the two ends must not come to think differently.
+    let offered = params::feature_persistent();
+    let wanted = negotiate::flag(number(otherend, c"feature-persistent"));
+    Ok(Front {
+        abi,
+        offered,
+        persistent: wanted && offered,
+        queues,
     })
 }
 
-/// Tells the front end what the disk is like. False, without effect, when the toolstack has told us
+/// Tells a front end what the disk is like. False, without effect, when the toolstack has told us
 /// meanwhile to close, by writing our state. Sleeps.
-pub(crate) fn publish(dev: &Device, vbd: &Vbd) -> Result<bool> {
-    let limits = vbd.limits();
+pub(crate) fn publish(dev: &Device, vbd: &Vbd, limits: &Limits, front: &Front) -> Result<bool> {
     let node = dev.nodename();
     store::transaction(|store| {
         if own_state(store, node)? == XenbusState::Closing {
@@ -142,6 +202,20 @@ pub(crate) fn publish(dev: &Device, vbd: &Vbd) -> Result<bool> {
         let number = |key, value: u64| store.printf(node, key, fmt!("{value}"));
         number(c"feature-flush-cache", limits.features.flush.into())?;
         number(c"feature-barrier", limits.features.barrier.into())?;
+        number(c"feature-persistent", front.offered.into())?;
+        for key in DISCARD {
+            // What another driver, or an earlier connection, has offered.
+            if store.exists(node, key) {
+                store.remove(node, key)?;
+            }
+        }
+        number(c"feature-discard", limits.features.discard.into())?;
+        if limits.features.discard {
+            let (disk, secure) = (&vbd.disk, limits.features.secure_discard);
+            number(c"discard-granularity", disk.discard_granularity().into())?;
+            number(c"discard-alignment", disk.discard_alignment().into())?;
+            number(c"discard-secure", secure.into())?;
+        }
         number(c"sectors", limits.capacity_sectors)?;
         number(c"info", vbd.info().into())?;
         number(c"sector-size", limits.sector_size.into())?;

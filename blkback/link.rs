@@ -1,22 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The connection with the front end: its state on the bus, and the ring as long as there is one.
+//! The connection with the front end: its state on the bus, and the rings as long as there are any.
 
-use crate::ring::Ring;
+use crate::ring::Rings;
 use xenbus::connection::{Closed, Closing, Connected, Connection, InitWait};
 
 /// The connection. Each step writes the state node; when that fails, because the node has been
 /// removed, the connection is [`Gone`](Link::Gone) and its ring with it.
 ///
 /// There is a ring from `Up` until the front end has closed: one that is `Closing` may still have
-/// requests to finish. The steps sleep: see [`Ring::stop`].
+/// requests to finish. The steps sleep: see [`Rings::stop`].
 pub(crate) enum Link {
     /// Waits for the front end's ring and for the hotplug script.
     Waiting(Connection<InitWait>),
     /// Serves the ring.
-    Up(Connection<Connected>, Ring),
+    Up(Connection<Connected>, Rings),
     /// Waits for the front end to close.
-    Closing(Connection<Closing>, Option<Ring>),
+    Closing(Connection<Closing>, Option<Rings>),
     /// Both have closed; the front end may come back.
     Closed(Connection<Closed>),
     /// There is no node to write a state to.
@@ -38,7 +38,7 @@ impl Link {
     }
 
     /// From `Waiting` to `Up`; in any other state the ring is stopped.
-    pub(crate) fn connected(self, ring: Ring) -> Link {
+    pub(crate) fn connected(self, ring: Rings) -> Link {
         match self {
             Link::Waiting(connection) => match connection.connected() {
                 Ok(connection) => Link::Up(connection, ring),
@@ -84,7 +84,7 @@ impl Link {
         };
         match link {
             Link::Closing(connection, mut ring) => {
-                if !ring.as_mut().is_none_or(Ring::stop) {
+                if !ring.as_mut().is_none_or(Rings::stop) {
                     // Kept, to be asked again.
                     return Link::Closing(connection, ring);
                 }
@@ -95,6 +95,14 @@ impl Link {
                 release();
                 other
             }
+        }
+    }
+
+    /// The rings, if they are served.
+    pub(crate) fn rings(&self) -> Option<&Rings> {
+        match self {
+            Link::Up(_, rings) => Some(rings),
+            _ => None,
         }
     }
 
@@ -112,7 +120,7 @@ impl Link {
         }
     }
 
-    fn gone(ring: Option<Ring>) -> Link {
+    fn gone(ring: Option<Rings>) -> Link {
         drop(ring);
         Link::Gone
     }

@@ -5,7 +5,7 @@
 //! The bus calls `probe` and `remove` under the device's lock, and `otherend_changed` in the
 //! xenwatch thread; the three never run at the same time for one device. `suspend` and `resume`
 //! come from the power management core, with the watches stopped. `is_ready` may be called at any
-//! time, but not while the device is probed or removed.
+//! time, but not while the device is probed or removed; so may `reclaim_memory`.
 //!
 //! A bound device holds a reference on its driver's module, so that the module cannot be unloaded
 //! while a device is in use.
@@ -111,6 +111,12 @@ pub trait Driver: Sized + Send + Sync + 'static {
         kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
     }
 
+    /// Back side: memory is short; what is kept in reserve should go. Called by whoever needs
+    /// memory, so it must neither sleep nor allocate.
+    fn reclaim_memory(_this: &Arc<Self>, _dev: &Device<Core>) {
+        kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
+    }
+
     /// Back side: adds to the uevent of a device, whether or not it is bound yet.
     fn uevent(_dev: &Device, _env: &UeventEnv) -> Result {
         kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
@@ -202,6 +208,9 @@ impl<T: Driver> Adapter<T> {
         }
         if T::HAS_IS_READY {
             driver.is_ready = Some(Self::is_ready);
+        }
+        if T::HAS_RECLAIM_MEMORY {
+            driver.reclaim_memory = Some(Self::reclaim_memory);
         }
         if T::HAS_UEVENT {
             driver.uevent = Some(Self::uevent);
@@ -308,6 +317,11 @@ impl<T: Driver> Adapter<T> {
         // SAFETY: Taken above.
         unsafe { kernel::bindings::up(sem) };
         ready.unwrap_or(true).into()
+    }
+
+    extern "C" fn reclaim_memory(dev: *mut bindings::xenbus_device) {
+        // SAFETY: Called by the bus, which keeps probe and remove away by the device's semaphore.
+        unsafe { Self::with(dev, |value, dev| T::reclaim_memory(value, dev)) };
     }
 
     extern "C" fn uevent(

@@ -147,6 +147,12 @@ void xenbus_helper_noio_restore(unsigned int flags)
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_noio_restore);
 
+void xenbus_helper_timer_setup(struct timer_list *timer, void (*fn)(struct timer_list *timer))
+{
+	timer_setup(timer, fn, 0);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_timer_setup);
+
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly)
 {
 	gnttab_page_grant_foreign_access_ref_one(ref, domid, page, readonly);
@@ -172,3 +178,29 @@ void xenbus_helper_set_unmap_op(struct gnttab_unmap_grant_ref *op, struct page *
 	gnttab_set_unmap_op(op, (unsigned long)page_address(page), flags, handle);
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_set_unmap_op);
+
+/* A private copy of the start of a granted page; `to` is lowmem and does not cross a page. */
+int xenbus_helper_copy_from_grant(domid_t domid, grant_ref_t ref, void *to, u16 len)
+{
+	struct gnttab_copy op = {
+		.source.u.ref = ref,
+		.source.domid = domid,
+		.dest.u.gmfn = virt_to_gfn(to),
+		.dest.domid = DOMID_SELF,
+		.dest.offset = offset_in_page(to),
+		.len = len,
+		.flags = GNTCOPY_source_gref,
+	};
+
+	if (offset_in_page(to) + len > PAGE_SIZE)
+		return -EINVAL;
+	gnttab_batch_copy(&op, 1);
+	return op.status == GNTST_okay ? 0 : -EINVAL;
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_copy_from_grant);
+
+void *xenbus_helper_page_address(struct page *page)
+{
+	return page_address(page);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_page_address);

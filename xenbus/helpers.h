@@ -6,6 +6,7 @@
 
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/timer.h>
 #include <linux/workqueue.h>
 #include <xen/events.h>
 #include <xen/grant_table.h>
@@ -40,11 +41,15 @@ void *xenbus_helper_page_address(struct page *page);
 unsigned int xenbus_helper_noio_save(void);
 void xenbus_helper_noio_restore(unsigned int flags);
 
+void xenbus_helper_timer_setup(struct timer_list *timer, void (*fn)(struct timer_list *timer));
+
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly);
 unsigned long xenbus_helper_page_to_gfn(struct page *page);
 void xenbus_helper_set_map_op(struct gnttab_map_grant_ref *op, struct page *page, u32 flags,
 			      grant_ref_t ref, domid_t domid);
 void xenbus_helper_set_unmap_op(struct gnttab_unmap_grant_ref *op, struct page *page, u32 flags,
 				grant_handle_t handle);
+int xenbus_helper_copy_from_grant(domid_t domid, grant_ref_t ref, void *to, u16 len);
+void *xenbus_helper_page_address(struct page *page);
 
 #endif

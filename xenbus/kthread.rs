@@ -97,6 +97,14 @@ impl Drop for Kthread {
     }
 }
 
+/// The kernel's clock, in jiffies; it runs over, so that two of its values are compared by their
+/// wrapping difference.
+#[inline]
+pub fn jiffies() -> u64 {
+    // SAFETY: A word that is always there; read once, while others write it.
+    unsafe { (&raw const kernel::bindings::jiffies).read_volatile() as u64 }
+}
+
 impl Current {
     /// Whether the owner of the thread wants it to return.
     pub fn should_stop(&self) -> bool {

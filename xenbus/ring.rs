@@ -109,23 +109,27 @@ macro_rules! impl_memory {
 
 /// Copies `len` bytes, of which one side is shared, reading each byte exactly once.
 ///
-/// Both pointers are valid for `len` bytes: the callers have them from [`Area::at`] and a slice.
+/// Both pointers are valid for `len` bytes: the callers have them from [`Area::at`] or a mapped page,
+/// and a slice.
 #[inline]
-fn copy(from: *const u8, to: *mut u8, len: usize) {
-    let words = if (from as usize | to as usize) % 8 == 0 {
-        len / 8
-    } else {
-        0
-    };
-    for i in 0..words {
-        // SAFETY: In bounds and aligned. Volatile, so that the compiler neither repeats the read
-        // of a shared word nor invents another.
-        unsafe {
-            let word = from.cast::<u64>().add(i).read_volatile();
-            to.cast::<u64>().add(i).write_volatile(word);
+pub(crate) fn copy(from: *const u8, to: *mut u8, len: usize) {
+    let align = from as usize | to as usize;
+    let mut at = 0;
+    // SAFETY: In bounds and aligned, here and below. Volatile, so that the compiler neither repeats
+    // the read of a shared word nor invents another.
+    unsafe {
+        while align % 8 == 0 && len - at >= 8 {
+            let word = from.add(at).cast::<u64>().read_volatile();
+            to.add(at).cast::<u64>().write_volatile(word);
+            at += 8;
+        }
+        while align % 4 == 0 && len - at >= 4 {
+            let word = from.add(at).cast::<u32>().read_volatile();
+            to.add(at).cast::<u32>().write_volatile(word);
+            at += 4;
         }
     }
-    for i in words * 8..len {
+    for i in at..len {
         // SAFETY: As above, byte by byte.
         unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
     }

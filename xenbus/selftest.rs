@@ -18,7 +18,7 @@ use xenbus::{
     copy::{CopyBatch, Side},
     grant::{Grant, GrantCallback, GrantReserve},
     kthread::Kthread,
-    map::{Mapping, PageCache},
+    map::{Copied, Mapped, Mapper},
     new_spinlock_irq,
     store::{self, NIL},
     watch::Watch,
@@ -52,8 +52,8 @@ impl kernel::Module for Selftest {
             "grant: the callback comes when there are references",
             grant_callback(),
         );
-        run.test("map: one bad reference unmaps the others", map_bad());
-        run.test("map: more than N is refused", map_too_many());
+        run.test("map: each is mapped or refused by itself", map_bad());
+        run.test("map: a list is copied by Xen", map_copied());
         run.test("copy: a granted page is copied", copy_page());
         run.test("copy: each failure is reported", copy_bad());
         run.test("copy: nothing crosses the end of a page", copy_bounds());
@@ -208,15 +208,37 @@ fn starts_with(page: &Page, bytes: &[u8]) -> Result {
     ensure(found.starts_with(bytes))
 }
 
+/// Maps what has been granted, in one hypercall.
+fn map(mapper: &mut Mapper, grants: &[(u32, bool)]) -> Result<KVec<Option<Mapped>>> {
+    let mut mapped = KVec::with_capacity(grants.len(), GFP_KERNEL)?;
+    for (gref, readonly) in grants {
+        mapper.push(*gref, *readonly)?;
+    }
+    ensure(mapper.pending() == grants.len())?;
+    mapper.map(|_, page| {
+        let _ = mapped.push(page, GFP_KERNEL);
+    });
+    ensure(mapper.pending() == 0)?;
+    Ok(mapped)
+}
+
 fn grant_mapped() -> Result {
-    let cache = Arc::pin_init(PageCache::new(), GFP_KERNEL)?;
+    let mut mapper = Mapper::new(own_domid()?);
     let (_page, grant) = granted(b"mapped", false)?;
-    let mapping = Mapping::<1>::map(&cache, own_domid()?, &[(grant.gref(), false)])?;
-    starts_with(&*mapping.page(0).ok_or(EINVAL)?, b"mapped")?;
+    let mut mapped = map(&mut mapper, &[(grant.gref(), false)])?;
+    let mapped = mapped.pop().flatten().ok_or(EINVAL)?;
+    starts_with(&*mapped.page().ok_or(EINVAL)?, b"mapped")?;
+    let mut copy = [0; 6];
+    mapped.copy_out(&mut copy)?;
+    ensure(copy == *b"mapped")?;
     let Err(grant) = grant.try_end() else {
         return Err(EINVAL);
     };
-    drop(mapping);
+    mapper.unmap(mapped);
+    mapper.flush();
+    ensure(mapper.kept() == 1)?;
+    mapper.shrink(0);
+    ensure(mapper.kept() == 0)?;
     grant.try_end().map_err(|_| EBUSY)
 }
 
@@ -248,21 +270,30 @@ fn grant_callback() -> Result {
 }
 
 fn map_bad() -> Result {
-    let cache = Arc::pin_init(PageCache::new(), GFP_KERNEL)?;
+    let mut mapper = Mapper::new(own_domid()?);
     let (_page, grant) = granted(b"x", true)?;
     let bad = [(grant.gref(), true), (0x7fff_ffff, true)];
-    ensure(matches!(Mapping::<2>::map(&cache, own_domid()?, &bad), Err(e) if e == EINVAL))?;
+    let mapped = map(&mut mapper, &bad)?;
+    ensure(matches!(mapped.as_slice(), [Some(_), None]))?;
     // A page granted read only is not mapped for writing.
-    let write = [(grant.gref(), false)];
-    ensure(matches!(Mapping::<2>::map(&cache, own_domid()?, &write), Err(e) if e == EINVAL))?;
-    // If the good one were still mapped, its access would not end.
+    let write = map(&mut mapper, &[(grant.gref(), false)])?;
+    ensure(matches!(write.as_slice(), [None]))?;
+    // Each that is dropped is unmapped: if the good one still were, its access would not end.
+    drop(mapped);
     grant.try_end().map_err(|_| EBUSY)
 }
 
-fn map_too_many() -> Result {
-    let cache = Arc::pin_init(PageCache::new(), GFP_KERNEL)?;
-    let grants = [(1, true), (2, true)];
-    ensure(matches!(Mapping::<1>::map(&cache, own_domid()?, &grants), Err(e) if e == EINVAL))
+fn map_copied() -> Result {
+    let mapper = Mapper::new(own_domid()?);
+    let (_page, grant) = granted(b"listed", true)?;
+    let mut copied = Copied::new()?;
+    mapper.copy(grant.gref(), &mut copied, 6)?;
+    ensure(copied.bytes().starts_with(b"listed\0"))?;
+    let bad = mapper.copy(0x7fff_ffff, &mut copied, 6);
+    ensure(matches!(bad, Err(e) if e == EINVAL))?;
+    let long = mapper.copy(grant.gref(), &mut copied, 4097);
+    ensure(matches!(long, Err(e) if e == EINVAL))?;
+    grant.try_end().map_err(|_| EBUSY)
 }
 
 fn push<'a>(batch: &mut CopyBatch<'a>, from: Side<'a>, to: Side<'a>, len: u16) -> Result {

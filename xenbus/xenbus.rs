@@ -12,7 +12,8 @@
 //! - [`ring`]: the pages of a shared ring, granted by a front end or mapped by a back end.
 //! - [`grant`]: access given to a page, [`shared`]: pages of our own to give access to (front end);
 //!   [`map`], [`copy`]: access used (back end).
-//! - [`kthread`], [`lock`], [`work`], [`delayed`], [`noio`]: what the `kernel` crate does not offer yet.
+//! - [`kthread`], [`lock`], [`timer`], [`work`], [`delayed`], [`noio`]: what the `kernel` crate does not
+//!   offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -38,6 +39,7 @@ pub mod noio;
 pub mod ring;
 pub mod shared;
 pub mod store;
+pub mod timer;
 pub mod watch;
 pub mod work;
 

@@ -7,7 +7,12 @@
 #![allow(missing_docs)]
 
 use core::cell::Cell;
-use protocol::blkif::{Abi, BadResponse, Busy, Pending, RawRequest, Response};
+use protocol::blkif::{
+    Abi, BadResponse, Busy, Indirect, Limits, Parsed, Pending, RawRequest, Refusal, Request,
+    Response, Segment,
+};
+use protocol::kept::{Entry, Kept, Place, Taken};
+use protocol::negotiate::{BadKey, Queue};
 use protocol::ring::{AttachError, Back, Front, Full, Memory, Overrun, TooSmall, Unasked};
 
 /// As good as any: what counts is that the compiler knows nothing of what is in it.
@@ -84,4 +89,50 @@ pub fn start(pending: &mut Pending<[Option<u8>; 32]>, operation: u8) -> Result<u
 
 pub fn finish(pending: &mut Pending<[Option<u8>; 32]>, response: &Response) -> Result<usize, BadResponse> {
     pending.finish(response)
+}
+
+pub fn parse<'a>(raw: &'a RawRequest, limits: &Limits) -> Result<Parsed<'a>, Refusal> {
+    Request::parse(raw, limits)
+}
+
+pub fn parse_list(
+    indirect: &Indirect<'_>,
+    list: &[u8],
+    limits: &Limits,
+    to: &mut [Segment],
+) -> Result<Request, Refusal> {
+    let mut to = to.iter_mut();
+    indirect.parse(list, limits, |segment| {
+        if let Some(to) = to.next() {
+            *to = segment;
+        }
+    })
+}
+
+pub fn queue(pages: usize, ring_refs: &[u64], port: Option<u64>) -> Result<Queue, BadKey> {
+    Queue::multi(pages, |i| ring_refs.get(i).copied(), port)
+}
+
+/// The table that a front end's references lead through.
+pub type Table<'a> = Kept<&'a mut [Entry<u64>]>;
+
+pub fn kept_new(entries: &mut [Entry<u64>], seed: u64) -> Table<'_> {
+    Kept::new(entries, seed)
+}
+
+pub fn kept_take(table: &mut Table<'_>, gref: u32) -> Taken {
+    table.take(gref)
+}
+
+pub fn kept_insert(table: &mut Table<'_>, gref: u32, value: u64) -> Result<Place, u64> {
+    table.insert(gref, value, 1056)
+}
+
+pub fn kept_put(table: &mut Table<'_>, place: Place, now: u64) {
+    table.put(place, now)
+}
+
+pub fn kept_purge(table: &mut Table<'_>, before: u64, sum: &mut u64) {
+    table.purge(Some(before), 1056, |value| *sum ^= value);
+    table.clear(|value| *sum ^= value);
 }

@@ -6,7 +6,8 @@
 //! the logical block size of the disk.
 //!
 //! - `blkif/wire.rs`: [`RawRequest`] and [`Response`] as bytes in a ring, in each [`Abi`]
-//! - `blkif/request.rs`: the back end's check that makes a [`Request`] of a [`RawRequest`]
+//! - `blkif/request.rs`: the back end's check that makes a [`Request`] of a [`RawRequest`], and of
+//!   the list of segments of an [`Indirect`] one
 //! - `blkif/pending.rs`: the front end's check of a [`Response`] against what it has sent
 
 mod pending;
@@ -16,7 +17,7 @@ mod tests;
 mod wire;
 
 pub use pending::{BadResponse, Busy, Pending};
-pub use request::{Limits, Offered, Op, Reason, Refusal, Request, Segments};
+pub use request::{Indirect, Limits, Offered, Op, Parsed, Reason, Refusal, Request};
 pub use wire::{Body, RawRequest, Response};
 
 /// Bytes in a sector of the protocol.
@@ -140,12 +141,26 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Reads a segment from its 8 bytes on the wire.
+    #[inline]
+    pub fn decode(bytes: &[u8]) -> Self {
+        wire::get_segment(bytes, 0)
+    }
+
+    /// The 8 bytes on the wire.
+    pub fn encode(&self) -> [u8; 8] {
+        let [a, b, c, d] = self.gref.to_le_bytes();
+        [a, b, c, d, self.first, self.last, 0, 0]
+    }
+
     /// Whether `first` and `last` are in order and in the page.
+    #[inline]
     pub fn is_valid(&self) -> bool {
         self.first <= self.last && self.last < SECTORS_PER_PAGE
     }
 
     /// Number of sectors, 1 to 8 if the segment is valid.
+    #[inline]
     pub fn sectors(&self) -> u32 {
         u32::from(self.last)
             .wrapping_sub(u32::from(self.first))
@@ -153,11 +168,13 @@ impl Segment {
     }
 
     /// Byte offset in the page.
+    #[inline]
     pub fn offset(&self) -> u32 {
         u32::from(self.first).wrapping_mul(SECTOR_SIZE)
     }
 
     /// Number of bytes.
+    #[inline]
     pub fn bytes(&self) -> u32 {
         self.sectors().wrapping_mul(SECTOR_SIZE)
     }

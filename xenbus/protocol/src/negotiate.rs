@@ -3,9 +3,14 @@
 //! What the two ends of a block device read from each other in xenstore, made into checked values.
 //!
 //! C header: the first part of `xen/io/blkif.h`. The functions take what a key holds, `None` where
-//! there is no such key or no number in it; the caller does the reading.
+//! there is no such key or no number in it; the caller does the reading. What a back end reads is in
+//! `negotiate/back.rs`.
 
-use crate::blkif::{vdisk, Abi, PAGE_SIZE, SECTOR_SIZE};
+mod back;
+
+pub use back::{queues, ring_pages, Queue, MAX_PORT, MAX_RING_ORDER, MAX_RING_PAGES, RING_REFS};
+
+use crate::blkif::{vdisk, PAGE_SIZE, SECTOR_SIZE};
 
 mod front;
 
@@ -134,64 +139,6 @@ pub fn flag(value: Option<u64>) -> bool {
     value.is_some_and(|v| v != 0)
 }
 
-/// How to reach the ring of a front end that has one queue and a ring of one page.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ring {
-    /// Layout of requests and responses.
-    pub abi: Abi,
-    /// Grant reference of the page, not 0.
-    pub ring_ref: u32,
-    /// Port of the event channel in the front end's domain, 1 to [`MAX_PORT`].
-    pub event_channel: u32,
-}
-
-/// The highest event channel port: the FIFO ABI has 2¹⁷ of them.
-pub const MAX_PORT: u32 = (1 << 17) - 1;
-
-/// Why a back end cannot connect to a front end's ring.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BadRing {
-    /// The key `protocol` has a value that we do not know.
-    Protocol,
-    /// Another key is missing, or its value is impossible.
-    Key(BadKey),
-}
-
-impl Ring {
-    /// Checks the front end's keys `protocol`, `ring-ref` and `event-channel`.
-    pub fn negotiate(
-        protocol: Option<&str>,
-        ring_ref: Option<u64>,
-        event_channel: Option<u64>,
-    ) -> Result<Self, BadRing> {
-        let abi = Abi::from_protocol(protocol).map_err(|_| BadRing::Protocol)?;
-        let between =
-            |key, value, max| number(value, 1, max).ok_or(BadRing::Key(BadKey { key, value }));
-        Ok(Self {
-            abi,
-            ring_ref: between("ring-ref", ring_ref, u32::MAX)?,
-            event_channel: between("event-channel", event_channel, MAX_PORT)?,
-        })
-    }
-}
-
-/// A number from `min` to `max`, both included.
-fn number(value: Option<u64>, min: u32, max: u32) -> Option<u32> {
-    let number = u32::try_from(value?).ok()?;
-    (min..=max).contains(&number).then_some(number)
-}
-
-/// Checks the front end's key `multi-queue-num-queues`: 1 to `max`, and 1 if there is no such key.
-pub fn queues(num_queues: Option<u64>, max: u32) -> Result<u32, BadKey> {
-    match num_queues {
-        None => Ok(1),
-        value => number(value, 1, max).ok_or(BadKey {
-            key: "multi-queue-num-queues",
-            value,
-        }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -295,53 +242,5 @@ mod tests {
         let can = |f: Flush| (f.flush(), f.fua());
         let all = [Flush::None, Flush::Cache, Flush::Barrier].map(can);
         assert_eq!(all, [(false, false), (true, false), (true, true)]);
-    }
-
-    #[test]
-    fn a_ring() {
-        let ring = Ring {
-            abi: Abi::X86_64,
-            ring_ref: 8,
-            event_channel: 5,
-        };
-        assert_eq!(
-            Ring::negotiate(Some("x86_64-abi"), Some(8), Some(5)),
-            Ok(ring)
-        );
-        let old = Ring {
-            abi: Abi::X86_32,
-            ..ring
-        };
-        assert_eq!(Ring::negotiate(None, Some(8), Some(5)), Ok(old));
-        assert_eq!(
-            Ring::negotiate(Some(""), Some(8), Some(5)),
-            Err(BadRing::Protocol)
-        );
-        let bad = |key, value| Err(BadRing::Key(BadKey { key, value }));
-        for value in [None, Some(0), Some(1 << 32)] {
-            assert_eq!(
-                Ring::negotiate(None, value, Some(5)),
-                bad("ring-ref", value)
-            );
-        }
-        for value in [None, Some(0), Some(1 << 17), Some(u64::MAX)] {
-            assert_eq!(
-                Ring::negotiate(None, Some(8), value),
-                bad("event-channel", value)
-            );
-        }
-    }
-
-    #[test]
-    fn numbers_of_queues() {
-        assert_eq!(queues(None, 4), Ok(1));
-        assert_eq!(queues(Some(4), 4), Ok(4));
-        for value in [Some(0), Some(5), Some((1 << 32) + 1)] {
-            let error = BadKey {
-                key: "multi-queue-num-queues",
-                value,
-            };
-            assert_eq!(queues(value, 4), Err(error));
-        }
     }
 }

@@ -9,6 +9,8 @@
 //! - [`ring`]: the shared request/response ring (`xen/io/ring.h`), a front and a back end of it
 //! - [`blkif`]: the block protocol on such a ring (`xen/io/blkif.h`): wire format in its ABIs,
 //!   checks of requests and of responses
+//! - [`fence`]: how a barrier in one queue holds all of them
+//! - [`kept`]: the table of the pages that a back end keeps mapped
 //! - [`negotiate`]: what the two ends read from each other in xenstore, made into checked values
 //! - [`state`]: the xenbus states (`xen/io/xenbus.h`) and what each end does next
 //! - [`vdev`]: the number of a virtual block device, made into a name and minors
@@ -50,6 +52,8 @@
 extern crate std;
 
 pub mod blkif;
+pub mod fence;
+pub mod kept;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
 pub mod negotiate;

@@ -114,6 +114,7 @@ pub trait Codec {
     fn encode_response(&self, response: &Self::Response, bytes: &mut [u8]);
 
     /// Bytes from one entry of the ring to the next.
+    #[inline]
     fn entry_size(&self) -> usize {
         self.request_size().max(self.response_size())
     }

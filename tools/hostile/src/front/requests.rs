@@ -2,7 +2,7 @@
 //! Requests that are wrong in themselves. Each is answered once, with an error and its own id, and
 //! the disk goes on serving.
 
-use super::{Lab, Scenario};
+use super::{device::INITIALISED, Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed, Skipped};
 use crate::wire::*;
 use crate::{ensure, Result};
@@ -77,6 +77,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         indirect,
     ),
     Scenario::new("discard", "discards past the end and wrapping", discard),
+    Scenario::new(
+        "kept-pages",
+        "pages kept mapped: one in many requests at once, as data and as list, then revoked",
+        kept_pages,
+    ),
 ];
 
 /// Connects, runs the list of `(what, request)`, each to be answered with one of `statuses`, and
@@ -426,4 +431,71 @@ fn discard(lab: &mut Lab) -> Result<Outcome> {
         lab.dev.expect("a good discard", some, fine)?;
     }
     Ok(Passed)
+}
+
+/// Connects as a front end that lets its pages be kept mapped.
+fn connect_persistent(lab: &mut Lab) -> Result {
+    lab.dev.restart()?;
+    lab.dev.make_ring(0)?;
+    lab.dev.publish()?;
+    lab.dev.put("feature-persistent", "1")?;
+    lab.dev.set_state(INITIALISED)?;
+    lab.dev.finish_connect()
+}
+
+fn kept_pages(lab: &mut Lab) -> Result<Outcome> {
+    connect_persistent(lab)?;
+    let seg = lab.dev.pages(1)[0];
+    for round in 0..4 {
+        let requests = vec![Request::rw(READ, 20, 0, &[seg; 11]); ENTRIES as usize];
+        lab.dev.submit(&requests)?;
+        for rsp in lab.dev.responses(requests.len())? {
+            ensure!(
+                (rsp.id, rsp.status) == (20, OKAY),
+                "round {round}: answered {rsp:?}"
+            );
+        }
+    }
+    if lab.dev.disk.indirect {
+        // The list is its own data: what is read replaces it.
+        for _ in 0..3 {
+            for i in 0..11 {
+                lab.dev.data.write(8 * i, &seg.gref.to_le_bytes());
+                lab.dev.data.write(8 * i + 4, &[0, 7, 0, 0]);
+            }
+            let list = Request::indirect(READ, 21, 0, 11, &[seg.gref]);
+            lab.dev.expect("a list of itself", list, &[OKAY, ERROR])?;
+        }
+    }
+    let readonly = SharedPages::alloc(lab.dev.backend_id(), 1, false)?;
+    let only = [Seg::page(readonly.grefs()[0])];
+    for _ in 0..3 {
+        let read = Request::rw(READ, 22, 0, &only);
+        lab.dev
+            .expect("a read into a read-only page", read, &[ERROR])?;
+        let write = Request::rw(WRITE, 22, 0, &only);
+        lab.dev
+            .expect("a write from a read-only page", write, &[OKAY, ERROR])?;
+    }
+    refused_reference(lab)?;
+    lab.dev.verify(8, 3)?;
+    lab.dev.drop_buffers()?;
+    lab.dev.verify(8, 4)?;
+    lab.dev.close()?;
+    lab.dev.connect()?;
+    lab.dev.verify(8, 5)?;
+    Ok(Passed)
+}
+
+/// A bad reference beside pages that are kept: nothing of the request stays in use.
+fn refused_reference(lab: &mut Lab) -> Result {
+    let mut segs = lab.dev.pages(11);
+    segs[5].gref = 0x7f_ffff;
+    for _ in 0..3 {
+        let bad = Request::rw(READ, 23, 0, &segs);
+        lab.dev.expect("one bad reference", bad, &[ERROR])?;
+        let good = Request::rw(READ, 24, 0, &lab.dev.pages(5));
+        lab.dev.expect("the good ones", good, &[OKAY])?;
+    }
+    Ok(())
 }

@@ -3,7 +3,8 @@
 //! What is read from xenstore: numbers, a protocol name, states.
 
 use crate::Input;
-use protocol::negotiate::{queues, Disk, Ring, MAX_PORT, MAX_SECTORS};
+use protocol::blkif::Abi;
+use protocol::negotiate::{queues, ring_pages, Disk, Queue, MAX_PORT, MAX_SECTORS};
 use protocol::state::{self, XenbusState};
 use protocol::vdev::Vdev;
 
@@ -52,8 +53,18 @@ pub fn negotiate(input: &[u8]) {
     let protocol = std::str::from_utf8(&rest)
         .ok()
         .filter(|name| !name.is_empty());
-    if let Ok(ring) = Ring::negotiate(protocol, ring_ref, port) {
-        assert!(ring.ring_ref > 0 && (1..=MAX_PORT).contains(&ring.event_channel));
-        assert_eq!(ring.abi.protocol(), protocol.unwrap_or("x86_32-abi"));
+    if let Ok(abi) = Abi::from_protocol(protocol) {
+        assert_eq!(abi.protocol(), protocol.unwrap_or("x86_32-abi"));
+    }
+    if let Ok(queue) = Queue::single(ring_ref, port) {
+        assert!(queue.ring_refs() == [ring_ref.unwrap() as u32]);
+        assert!((1..=MAX_PORT).contains(&queue.event_channel));
+    }
+    if let Ok(pages) = ring_pages(num_queues, number) {
+        assert!((1..=16).contains(&pages));
+        let ring_ref = |i| ring_ref.map(|gref| gref.wrapping_add(i as u64));
+        if let Ok(queue) = Queue::multi(pages, ring_ref, port) {
+            assert!(queue.ring_refs().len() == pages && !queue.ring_refs().contains(&0));
+        }
     }
 }

@@ -36,7 +36,13 @@ fn request() -> impl Strategy<Value = RawRequest> {
                         nr_segments: small,
                         handle,
                         sector,
-                        segments: segments.map(|(gref, first, last)| Segment { gref, first, last }),
+                        // What does not count is not read.
+                        segments: std::array::from_fn(|i| match segments[i] {
+                            (gref, first, last) if i < small.into() => {
+                                Segment { gref, first, last }
+                            }
+                            _ => Segment::default(),
+                        }),
                     },
                     op::DISCARD => Body::Discard {
                         flag,

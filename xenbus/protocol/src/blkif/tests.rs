@@ -26,7 +26,10 @@ fn raw() -> impl Strategy<Value = RawRequest> {
             any::<(u16, u64)>(),
             [(); MAX_SEGMENTS].map(|()| segment())
         )
-            .prop_map(|(operation, nr_segments, (handle, sector), segments)| {
+            .prop_map(|(operation, nr_segments, (handle, sector), mut segments)| {
+                for segment in segments.iter_mut().skip(nr_segments.into()) {
+                    *segment = Segment::default();
+                }
                 (
                     operation,
                     Body::Transfer {
@@ -73,11 +76,13 @@ const LIMITS: Limits = Limits {
     capacity_sectors: 1000,
     read_only: false,
     max_segments: MAX_SEGMENTS,
+    max_indirect_segments: 256,
     sector_size: 512,
     features: Offered {
         flush: true,
         barrier: true,
         discard: true,
+        secure_discard: true,
     },
 };
 
@@ -91,12 +96,29 @@ fn transfer(operation: u8, sector: u64, segments: &[Segment]) -> RawRequest {
     RawRequest::transfer(operation, 7, 0, sector, segments)
 }
 
+/// A request that is whole, and its segments.
+fn whole<'a>(raw: &'a RawRequest, limits: &Limits) -> (Request, &'a [Segment]) {
+    match Request::parse(raw, limits) {
+        Ok(Parsed::Whole(request, segments)) => (request, segments),
+        other => panic!("{other:?}"),
+    }
+}
+
 /// Why a request is refused, if it is.
 fn reason(raw: &RawRequest, limits: &Limits) -> Option<Reason> {
     let refusal = Request::parse(raw, limits).err()?;
-    assert_eq!((refusal.id, refusal.operation), (raw.id, raw.operation));
+    Some(refused(raw, refusal))
+}
+
+/// Checks the response to a request that is refused.
+fn refused(raw: &RawRequest, refusal: Refusal) -> Reason {
+    let operation = match raw.body {
+        Body::Indirect { operation, .. } => operation,
+        _ => raw.operation,
+    };
+    assert_eq!((refusal.id, refusal.operation), (raw.id, operation));
     let response = refusal.response();
-    assert_eq!((response.id, response.operation), (raw.id, raw.operation));
+    assert_eq!((response.id, response.operation), (raw.id, operation));
     let unsupported = refusal.reason == Reason::Unsupported;
     let status = if unsupported {
         status::EOPNOTSUPP
@@ -104,7 +126,7 @@ fn reason(raw: &RawRequest, limits: &Limits) -> Option<Reason> {
         status::ERROR
     };
     assert_eq!(response.status, status);
-    Some(refusal.reason)
+    refusal.reason
 }
 
 #[test]
@@ -129,12 +151,13 @@ fn a_read_is_parsed() {
             last: 3,
         },
     ];
-    let request = Request::parse(&transfer(op::READ, 10, &segments), &LIMITS).unwrap();
+    let raw = transfer(op::READ, 10, &segments);
+    let (request, parsed) = whole(&raw, &LIMITS);
     assert_eq!(
         (request.id, request.op, request.sector, request.nr_sectors),
         (7, Op::Read, 10, 9)
     );
-    assert_eq!(request.segments.as_slice(), segments);
+    assert_eq!(parsed, segments);
     assert_eq!((segments[1].offset(), segments[1].bytes()), (3 * 512, 512));
     let response = Response {
         id: 7,
@@ -291,6 +314,114 @@ fn a_read_only_disk_is_only_read() {
     assert_eq!(reason(&discard, &limits), Some(Reason::ReadOnly));
 }
 
+fn indirect(operation: u8, nr_segments: u16, sector: u64) -> RawRequest {
+    RawRequest {
+        operation: op::INDIRECT,
+        id: 9,
+        body: Body::Indirect {
+            operation,
+            nr_segments,
+            handle: 0,
+            sector,
+            grefs: [1, 2, 3, 4, 5, 6, 7, 8],
+        },
+    }
+}
+
+/// The page that lists segments.
+fn list(segments: &[Segment]) -> std::vec::Vec<u8> {
+    segments.iter().flat_map(Segment::encode).collect()
+}
+
+#[test]
+fn an_indirect_request_is_parsed() {
+    let raw = indirect(op::WRITE, 40, 100);
+    let Ok(Parsed::Indirect(part)) = Request::parse(&raw, &LIMITS) else {
+        panic!("in order");
+    };
+    assert_eq!((part.pages(), part.nr_segments()), (&[1][..], 40));
+    assert_eq!(part.list_len(), 320);
+    let mut segments = std::vec::Vec::new();
+    let all = list(&[WHOLE; 40]);
+    let request = part
+        .parse(&all, &LIMITS, |segment| segments.push(segment))
+        .unwrap();
+    assert_eq!(
+        (request.id, request.op, request.sector, request.nr_sectors),
+        (9, Op::Write, 100, 320)
+    );
+    assert_eq!(segments, [WHOLE; 40]);
+    assert_eq!(request.response(status::OKAY).operation, op::WRITE);
+    // As many as the list holds, no more and no less.
+    let short = part.parse(&all[..319], &LIMITS, |_| ()).unwrap_err();
+    assert_eq!(refused(&raw, short), Reason::Length);
+    let mut long = all.clone();
+    long.extend([0xff; 8]);
+    assert!(part.parse(&long, &LIMITS, |_| ()).is_ok());
+}
+
+#[test]
+fn indirect_requests_that_are_refused() {
+    let first = |operation, n, limits: &Limits| reason(&indirect(operation, n, 0), limits);
+    for n in [1, 11, 12, 256] {
+        assert_eq!(first(op::READ, n, &LIMITS), None);
+        assert_eq!(first(op::WRITE, n, &LIMITS), None);
+    }
+    for n in [0, 257, 512, 4096, 4097, u16::MAX] {
+        assert_eq!(first(op::READ, n, &LIMITS), Some(Reason::Length));
+    }
+    for operation in (0..=255).filter(|op| ![op::READ, op::WRITE].contains(op)) {
+        assert_eq!(first(operation, 1, &LIMITS), Some(Reason::Operation));
+    }
+    let none = Limits {
+        max_indirect_segments: 0,
+        ..LIMITS
+    };
+    assert_eq!(first(op::READ, 1, &none), Some(Reason::Unsupported));
+    let many = Limits {
+        max_indirect_segments: usize::MAX,
+        ..LIMITS
+    };
+    assert_eq!(first(op::READ, 4096, &many), None);
+    assert_eq!(first(op::READ, 4097, &many), Some(Reason::Length));
+
+    let second = |limits: &Limits, sector, segments: &[Segment]| {
+        let raw = indirect(op::WRITE, segments.len() as u16, sector);
+        match Request::parse(&raw, limits) {
+            Ok(Parsed::Indirect(part)) => part
+                .parse(&list(segments), limits, |_| ())
+                .err()
+                .map(|refusal| refused(&raw, refusal)),
+            other => panic!("{other:?}"),
+        }
+    };
+    let bad = |first, last| Segment {
+        gref: 1,
+        first,
+        last,
+    };
+    assert_eq!(second(&LIMITS, 0, &[WHOLE; 125]), None);
+    assert_eq!(second(&LIMITS, 0, &[WHOLE; 126]), Some(Reason::Range));
+    assert_eq!(second(&LIMITS, 1, &[WHOLE; 125]), Some(Reason::Range));
+    assert_eq!(second(&LIMITS, u64::MAX, &[WHOLE]), Some(Reason::Range));
+    for (first, last) in [(0, 8), (3, 2), (255, 255), (8, 8)] {
+        let segments = [WHOLE, WHOLE, bad(first, last)];
+        assert_eq!(second(&LIMITS, 0, &segments), Some(Reason::Segment));
+    }
+    let blocks = Limits {
+        sector_size: 4096,
+        ..LIMITS
+    };
+    let halves = [bad(0, 3), bad(4, 7)];
+    assert_eq!(second(&blocks, 0, &halves), Some(Reason::Alignment));
+    assert_eq!(second(&blocks, 4, &[WHOLE]), Some(Reason::Alignment));
+    let read_only = Limits {
+        read_only: true,
+        ..LIMITS
+    };
+    assert_eq!(second(&read_only, 0, &[WHOLE]), Some(Reason::ReadOnly));
+}
+
 #[test]
 fn operations_that_are_not_offered() {
     let plain = Limits {
@@ -303,11 +434,16 @@ fn operations_that_are_not_offered() {
     }
     let discard = RawRequest::discard(7, 0, 0, 8, true);
     assert_eq!(reason(&discard, &plain), Some(Reason::Unsupported));
-    let secure = Request::parse(&discard, &LIMITS).unwrap();
+    let (secure, segments) = whole(&discard, &LIMITS);
     assert_eq!(
-        (secure.op, secure.segments.len()),
+        (secure.op, segments.len()),
         (Op::Discard { secure: true }, 0)
     );
+    let mut plainly = LIMITS;
+    plainly.features.secure_discard = false;
+    assert_eq!(reason(&discard, &plainly), Some(Reason::Unsupported));
+    let discard = RawRequest::discard(7, 0, 0, 8, false);
+    assert_eq!(reason(&discard, &plainly), None);
     let discard = RawRequest {
         operation: op::READ,
         ..discard
@@ -388,15 +524,44 @@ fn a_disk_is_written_and_read() {
         let no_grant = Segment { gref: 99, ..WHOLE };
         assert_eq!(send(&mut guest, op::READ, 100, &[no_grant]), status::ERROR);
         assert_eq!(send(&mut guest, op::READ, 1000, &[WHOLE]), status::ERROR);
+
+        // The same, its segments listed in page 21; the response is to a read.
+        let mut page = [0; 4096];
+        for (to, from) in page.iter_mut().zip(list(&segments(0))) {
+            *to = from;
+        }
+        for gref in 0..11 {
+            guest.pages.insert(gref, [0xee; 4096]);
+        }
+        guest.pages.insert(21, page);
+        let mut raw = indirect(op::READ, 11, 100);
+        if let Body::Indirect { grefs, .. } = &mut raw.body {
+            grefs[0] = 21;
+        }
+        front.push(&raw).unwrap();
+        let _ = front.publish();
+        assert_eq!(disk.serve(&mut back, &mut guest), Ok((1, true)));
+        let response = front.pop().unwrap().unwrap();
+        let well = (9, op::READ, status::OKAY);
+        assert_eq!((response.id, response.operation, response.status), well);
+        for gref in 0..11 {
+            assert_eq!(guest.pages[&gref], [gref as u8; 4096]);
+        }
     }
 }
 
 /// Checks the invariants of a parsed request against the request as it was said, in the plainest
 /// way; see also the invariants of [`Request`].
-fn check(request: &Request, raw: &RawRequest, limits: &Limits) {
+fn check(request: &Request, segments: &[Segment], raw: &RawRequest, limits: &Limits) {
     let end = u128::from(request.sector) + u128::from(request.nr_sectors);
-    assert_eq!((request.id, request.op.code()), (raw.id, raw.operation));
-    assert!(request.segments.len() <= limits.max_segments);
+    assert_eq!(request.id, raw.id);
+    if raw.operation == op::INDIRECT {
+        assert!((1..=limits.max_indirect_segments).contains(&segments.len()));
+        assert!(matches!(request.op, Op::Read | Op::Write));
+    } else {
+        assert_eq!(request.op.code(), raw.operation);
+        assert!(segments.len() <= limits.max_segments);
+    }
     if request.nr_sectors > 0 {
         assert!(end <= u128::from(limits.capacity_sectors));
         let block = u64::from(limits.sector_size / 512);
@@ -405,7 +570,7 @@ fn check(request: &Request, raw: &RawRequest, limits: &Limits) {
     }
     if !matches!(request.op, Op::Discard { .. }) {
         let mut sectors = 0;
-        for segment in &request.segments {
+        for segment in segments {
             assert!(segment.first <= segment.last && segment.last < 8);
             sectors += u64::from(segment.last - segment.first) + 1;
         }
@@ -453,8 +618,32 @@ proptest! {
         if let (Body::Transfer { nr_segments, .. }, true) = (&mut raw.body, more) {
             *nr_segments += 1;
         }
-        if let Ok(request) = Request::parse(&raw, &limits) {
-            check(&request, &raw, &limits);
+        if let Ok(Parsed::Whole(request, segments)) = Request::parse(&raw, &limits) {
+            check(&request, segments, &raw, &limits);
+        }
+    }
+
+    #[test]
+    fn what_is_listed_keeps_its_promises(
+        operation in 0u8..4,
+        sector in prop_oneof![0u64..1100, any::<u64>()],
+        segments in proptest::collection::vec((0u8..9, 0u8..9), 0..300),
+        valid: bool,
+        log in 9u32..13,
+        read_only: bool,
+    ) {
+        let limits = Limits { read_only, sector_size: 1 << log, ..LIMITS };
+        let segments: std::vec::Vec<_> = segments
+            .iter()
+            .map(|&(first, last)| if valid { WHOLE } else { Segment { gref: 1, first, last } })
+            .collect();
+        let raw = indirect(operation, segments.len() as u16, sector);
+        if let Ok(Parsed::Indirect(indirect)) = Request::parse(&raw, &limits) {
+            let mut parsed = std::vec::Vec::new();
+            if let Ok(request) = indirect.parse(&list(&segments), &limits, |s| parsed.push(s)) {
+                prop_assert_eq!(&parsed, &segments);
+                check(&request, &parsed, &raw, &limits);
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ pub enum Body {
         handle: u16,
         /// First sector on the disk.
         sector: u64,
-        /// The pages.
+        /// The pages. What does not count is not read from the ring.
         segments: [Segment; MAX_SEGMENTS],
     },
     /// Of `DISCARD`.
@@ -223,6 +223,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn decode_request(&self, bytes: &[u8]) -> RawRequest {
         let at = self.offsets();
         let operation = get_u8(bytes, 0);
@@ -232,7 +233,7 @@ impl Codec for Abi {
                 nr_segments: get_u8(bytes, 1),
                 handle: get_u16(bytes, 2),
                 sector,
-                segments: core::array::from_fn(|i| get_segment(bytes, nth(at.rest, i, 8))),
+                segments: get_segments(bytes, at.rest),
             },
             op::DISCARD => Body::Discard {
                 flag: get_u8(bytes, 1),
@@ -316,6 +317,7 @@ impl Codec for Abi {
         }
     }
 
+    #[inline]
     fn encode_response(&self, response: &Response, bytes: &mut [u8]) {
         put(bytes, 0, response.id.to_le_bytes());
         put(bytes, 8, [response.operation]);
@@ -349,6 +351,7 @@ fn get_u16(bytes: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes(get(bytes, offset))
 }
 
+#[inline]
 fn get_u32(bytes: &[u8], offset: usize) -> u32 {
     u32::from_le_bytes(get(bytes, offset))
 }
@@ -358,13 +361,26 @@ fn get_u64(bytes: &[u8], offset: usize) -> u64 {
     u64::from_le_bytes(get(bytes, offset))
 }
 
-fn get_segment(bytes: &[u8], offset: usize) -> Segment {
+#[inline]
+pub(super) fn get_segment(bytes: &[u8], offset: usize) -> Segment {
     let [g0, g1, g2, g3, first, last, _, _] = get(bytes, offset);
     Segment {
         gref: u32::from_le_bytes([g0, g1, g2, g3]),
         first,
         last,
     }
+}
+
+/// The segments that count, at `offset`; the others are zero.
+#[inline]
+fn get_segments(bytes: &[u8], offset: usize) -> [Segment; MAX_SEGMENTS] {
+    let mut segments = [Segment::default(); MAX_SEGMENTS];
+    let count = usize::from(get_u8(bytes, 1));
+    let bytes = bytes.get(offset..).unwrap_or(&[]).chunks_exact(8);
+    for (to, from) in segments.iter_mut().zip(bytes).take(count) {
+        *to = get_segment(from, 0);
+    }
+    segments
 }
 
 /// Writes `value` at `offset`, if `bytes` reaches that far.

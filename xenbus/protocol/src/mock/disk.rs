@@ -2,7 +2,10 @@
 
 //! A front end's pages and a back end's sectors, in ordinary memory.
 
-use crate::blkif::{status, Limits, Op, RawRequest, Request, Response, Segment, SECTOR_SIZE};
+use crate::blkif::{
+    status, Limits, Op, Parsed, RawRequest, Reason, Refusal, Request, Response, Segment,
+    SECTOR_SIZE,
+};
 use crate::ring::{Back, Codec, Memory, Overrun};
 use std::collections::BTreeMap;
 use std::vec::Vec;
@@ -57,9 +60,9 @@ impl Disk {
         let mut served = 0;
         loop {
             while let Some(raw) = ring.pop()? {
-                let response = match Request::parse(&raw, &self.limits) {
-                    Ok(request) => {
-                        let done = self.execute(&request, guest).is_some();
+                let response = match self.parse(&raw, guest) {
+                    Ok((request, segments)) => {
+                        let done = self.execute(&request, &segments, guest).is_some();
                         request.response(if done { status::OKAY } else { status::ERROR })
                     }
                     Err(refusal) => refusal.response(),
@@ -74,10 +77,37 @@ impl Disk {
         }
     }
 
+    /// Checks a request, and reads the list of segments of an indirect one.
+    pub fn parse(
+        &self,
+        raw: &RawRequest,
+        guest: &Guest,
+    ) -> Result<(Request, Vec<Segment>), Refusal> {
+        match Request::parse(raw, &self.limits)? {
+            Parsed::Whole(request, segments) => Ok((request, segments.to_vec())),
+            Parsed::Indirect(indirect) => {
+                let mut list = Vec::new();
+                for gref in indirect.pages() {
+                    let page = guest.pages.get(gref);
+                    list.extend(page.ok_or(indirect.refuse(Reason::Segment))?);
+                }
+                let mut segments = Vec::new();
+                let request =
+                    indirect.parse(&list, &self.limits, |segment| segments.push(segment))?;
+                Ok((request, segments))
+            }
+        }
+    }
+
     /// Carries out a request; `None` if a grant reference is bad.
     ///
     /// Panics if the request is not what [`Request::parse`] promises: this is a test.
-    pub fn execute(&mut self, request: &Request, guest: &mut Guest) -> Option<()> {
+    pub fn execute(
+        &mut self,
+        request: &Request,
+        segments: &[Segment],
+        guest: &mut Guest,
+    ) -> Option<()> {
         if request.nr_sectors == 0 {
             return Some(());
         }
@@ -88,7 +118,7 @@ impl Disk {
             return Some(());
         }
         let mut rest = range;
-        for segment in &request.segments {
+        for segment in segments {
             let (here, after) = rest.split_at_mut(segment.bytes() as usize);
             let page = guest.segment(segment)?;
             match request.op {

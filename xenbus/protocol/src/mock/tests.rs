@@ -10,11 +10,13 @@ const LIMITS: Limits = Limits {
     capacity_sectors: 64,
     read_only: false,
     max_segments: MAX_SEGMENTS,
+    max_indirect_segments: 0,
     sector_size: 512,
     features: Offered {
         flush: true,
         barrier: false,
         discard: false,
+        secure_discard: false,
     },
 };
 

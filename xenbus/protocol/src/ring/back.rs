@@ -53,11 +53,13 @@ impl<M: Memory, C: Codec> Back<M, C> {
     }
 
     /// Number of entries of the ring.
+    #[inline]
     pub fn size(&self) -> u32 {
         self.end.layout.entries()
     }
 
     /// Takes the next request, `None` if there is none yet.
+    #[inline]
     pub fn pop(&mut self) -> Result<Option<C::Request>, Overrun> {
         let codec = &self.codec;
         self.end
@@ -68,21 +70,25 @@ impl<M: Memory, C: Codec> Back<M, C> {
 
     /// To be called before going to sleep: `true` if there is a request after all. If not, the
     /// front end has been asked to notify us of the next one.
+    #[inline]
     pub fn final_check(&mut self) -> Result<bool, Overrun> {
         self.end.final_check(self.possible())
     }
 
     /// Number of requests that wait to be received.
+    #[inline]
     pub fn unconsumed(&mut self) -> Result<u32, Overrun> {
         self.end.available(self.possible())
     }
 
     /// Number of requests received that have no response yet.
+    #[inline]
     pub fn unanswered(&self) -> u32 {
         self.end.consumed.wrapping_sub(self.end.produced)
     }
 
     /// Writes a response, which the front end learns of by the next [`publish`](Self::publish).
+    #[inline]
     pub fn push(&mut self, response: &C::Response) -> Result<(), Unasked> {
         if self.unanswered() == 0 {
             return Err(Unasked);
@@ -95,12 +101,14 @@ impl<M: Memory, C: Codec> Back<M, C> {
     }
 
     /// Shows all pushed responses to the front end. `true`: it wants to be notified.
+    #[inline]
     #[must_use = "a front end that is not notified sleeps on"]
     pub fn publish(&mut self) -> bool {
         self.end.publish()
     }
 
     /// The memory that the ring is in.
+    #[inline]
     pub fn memory(&self) -> &M {
         &self.end.memory
     }
@@ -112,6 +120,7 @@ impl<M: Memory, C: Codec> Back<M, C> {
 
     /// As many requests can wait as entries hold neither a request received and not yet answered
     /// nor a response that the front end cannot know of.
+    #[inline]
     fn possible(&self) -> u32 {
         let in_use = self.end.consumed.wrapping_sub(self.end.published);
         self.size().wrapping_sub(in_use)

@@ -16,7 +16,7 @@ pub(super) struct Shared {
     pub(super) event: usize,
 }
 
-/// A private copy of an entry, aligned so that it may be copied in words.
+/// A private copy of an entry, on the boundary of a word, so that words can be copied.
 #[repr(align(8))]
 struct Aligned([u8; MAX_ENTRY]);
 
@@ -68,10 +68,10 @@ impl<M: Memory> End<M> {
     }
 
     /// Writes the next entry. The caller has made sure that there is room for it.
+    #[inline]
     pub(super) fn write(&mut self, size: usize, encode: impl FnOnce(&mut [u8])) {
         let mut copy = Aligned([0; MAX_ENTRY]);
-        let copy = &mut copy.0;
-        if let Some(bytes) = copy.get_mut(..size) {
+        if let Some(bytes) = copy.0.get_mut(..size) {
             encode(bytes);
             self.memory
                 .copy_in(self.layout.offset(self.produced), bytes);
@@ -80,6 +80,7 @@ impl<M: Memory> End<M> {
     }
 
     /// Makes the written entries known to the peer; says whether it wants to be notified of them.
+    #[inline]
     pub(super) fn publish(&mut self) -> bool {
         let (old, new) = (self.published, self.produced);
         if old == new {
@@ -95,6 +96,7 @@ impl<M: Memory> End<M> {
     }
 
     /// Reads the next entry, if the peer has published one. There are at most `possible` entries.
+    #[inline]
     pub(super) fn read<T>(
         &mut self,
         possible: u32,
@@ -106,8 +108,7 @@ impl<M: Memory> End<M> {
             return Ok(None);
         }
         let mut copy = Aligned([0; MAX_ENTRY]);
-        let copy = &mut copy.0;
-        let value = copy.get_mut(..size).map(|bytes| {
+        let value = copy.0.get_mut(..size).map(|bytes| {
             self.memory
                 .copy_out(self.layout.offset(self.consumed), bytes);
             decode(bytes)
@@ -117,6 +118,7 @@ impl<M: Memory> End<M> {
     }
 
     /// How many entries wait to be read. There are at most `possible` of them.
+    #[inline]
     pub(super) fn available(&mut self, possible: u32) -> Result<u32, Overrun> {
         if let Some(overrun) = self.broken {
             return Err(overrun);
@@ -137,6 +139,7 @@ impl<M: Memory> End<M> {
 
     /// To be called before going to sleep: whether there is something to read after all. If not,
     /// the peer has been asked for a notification of its next entry.
+    #[inline]
     pub(super) fn final_check(&mut self, possible: u32) -> Result<bool, Overrun> {
         if self.available(possible)? > 0 {
             return Ok(true);

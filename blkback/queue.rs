@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The thread that serves the ring of one queue.
+//!
+//! It takes requests from the ring, has them checked, hands them to the [`Stage`], and answers what
+//! comes back from there. It alone touches the ring, so there is no lock. Event channel and disk
+//! only leave word and wake it.
+//!
+//! What a front end can do to it: an event costs one pass over the ring, and the next event comes
+//! only after that pass (XSA-331, XSA-332); a request that is refused costs its sender a
+//! millisecond, and the end of the service waits for none; a producer index that cannot be ends the
+//! service for good. As many requests can be on their way as the ring has entries.
+
+use crate::{
+    bio::{self, params},
+    session::{Events, Session},
+    stage::Stage,
+    vbd::Counts,
+};
+use kernel::{
+    dev_err,
+    time::{delay::fsleep, msecs_to_jiffies, Delta},
+};
+use xenbus::{
+    evtchn::EventChannel,
+    kthread::{jiffies, Current},
+    prelude::*,
+    protocol::{
+        blkif::{status, Abi, Limits, Op, Parsed, RawRequest, Request, Response},
+        negotiate,
+        ring::{AttachError, Back, Overrun},
+    },
+    ring::BackArea,
+    timer::Timer,
+};
+
+/// What the thread of a queue works with. The order of the fields is that of their end.
+pub(crate) struct Queue {
+    stage: Stage,
+    channel: EventChannel<Events>,
+    ring: Back<BackArea, Abi>,
+    events: Arc<Events>,
+    /// Wakes the thread when no request does; and the time that it is set to.
+    timer: Timer,
+    alarm: Option<u64>,
+    limits: Limits,
+    /// Which one of the disk's.
+    index: usize,
+    /// The front end has broken the ring's rules.
+    broken: bool,
+    log: Log,
+    /// Last: with it ends the service.
+    session: Arc<Session>,
+}
+
+impl Queue {
+    /// Maps the ring of queue `index` that the front end has described, and binds its event
+    /// channel. `name` is that of the thread. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// What Xen answers when a reference or the port are not what the front end says; `EINVAL`
+    /// when the indices in the ring are garbage; `ENOMEM`.
+    pub(crate) fn new(
+        session: &Arc<Session>,
+        index: usize,
+        front: &negotiate::Queue,
+        abi: Abi,
+        name: CString,
+    ) -> Result<KBox<Self>> {
+        let dev = session.dev();
+        let area = BackArea::map(dev, front.ring_refs())?;
+        let ring = Back::attach(area, abi).map_err(|e| {
+            if let AttachError::Overrun(Overrun { claimed, possible }) = e {
+                dev_err!(
+                    dev.dev(),
+                    "ring overrun: front end claims {claimed} requests where {possible} fit\n"
+                );
+            }
+            EINVAL
+        })?;
+        let events = session.events().get(index).ok_or(EINVAL)?.clone();
+        let size = ring.size() as usize;
+        let stage = Stage::new(session, index, size, events.waker.clone())?;
+        // Xen raises an event on a channel that has just been bound, so that what the front end
+        // has sent already is looked at.
+        let channel = EventChannel::bind_interdomain(
+            dev,
+            front.event_channel,
+            c"blkif-backend",
+            events.clone(),
+        )?;
+        let untidy = events.clone();
+        let queue = Queue {
+            timer: Timer::new(move || untidy.tidy_up())?,
+            alarm: None,
+            stage,
+            channel,
+            ring,
+            events,
+            limits: session.limits(),
+            index,
+            broken: false,
+            log: Log::new(name),
+            session: session.clone(),
+        };
+        Ok(KBox::new(queue, GFP_KERNEL)?)
+    }
+
+    /// Serves the ring until it is told to stop, or `thread` is.
+    pub(crate) fn run(&mut self, thread: &Current) {
+        bio::without_io();
+        self.events.waker.set_current();
+        while !self.is_over(thread) {
+            self.set_timer();
+            thread.wait(|| {
+                self.stage.any_done()
+                    || (!self.broken && self.events.event())
+                    || self.events.told_to_stop()
+                    || self.session.must_stand_aside(self.index)
+                    || self.events.squeezed()
+                    || self.events.untidy()
+            });
+            self.finish(thread);
+            self.session.refresh(&mut self.limits);
+            if self.session.must_stand_aside(self.index) {
+                self.stand_aside(thread);
+            }
+            if !self.broken && self.events.event() {
+                self.broken = self.consume(thread).is_err();
+            }
+            self.tidy();
+        }
+        self.drain(thread);
+        self.session.leave(self.index);
+    }
+
+    /// Sets the timer, unless it is set to a time that is early enough.
+    fn set_timer(&mut self) {
+        let Some(deadline) = self.stage.grants().deadline() else {
+            return;
+        };
+        if self
+            .alarm
+            .is_none_or(|alarm| (deadline.wrapping_sub(alarm) as i64) < 0)
+        {
+            self.timer.set(deadline);
+            self.alarm = Some(deadline);
+        }
+    }
+
+    fn is_over(&self, thread: &Current) -> bool {
+        self.events.told_to_stop() || thread.should_stop()
+    }
+
+    /// Takes all requests that are in the ring, then gives the EOI of the event that told of them.
+    fn consume(&mut self, thread: &Current) -> Result<(), Overrun> {
+        self.events.take_event();
+        let mut spurious = true;
+        let result = loop {
+            match bio::plugged(|| self.take(thread)) {
+                Ok(false) => {}
+                Ok(true) => spurious = false,
+                Err(e) => break Err(e),
+            }
+            // A disk that is as fast as memory has done them already.
+            self.finish(thread);
+            // A front end that is answered at once, as it is for bad requests, can keep this going
+            // for as long as it likes; but not past the end of the service, nor past a barrier.
+            if self.is_over(thread) {
+                break Ok(());
+            }
+            if self.session.must_stand_aside(self.index) {
+                self.stand_aside(thread);
+            }
+            match self.ring.final_check() {
+                Ok(true) => {}
+                Ok(false) => break Ok(()),
+                Err(e) => break Err(e),
+            }
+        };
+        match result {
+            Ok(()) => self.channel.eoi(spurious),
+            // No EOI: this front end will not be heard again.
+            Err(Overrun { claimed, possible }) => dev_err!(
+                self.session.dev().dev(),
+                "ring overrun: front end claims {claimed} requests where {possible} fit; ring stopped\n"
+            ),
+        }
+        result
+    }
+
+    /// Takes as many requests as fit in the ring at most, and sends them to the disk. Says whether
+    /// there was any.
+    fn take(&mut self, thread: &Current) -> Result<bool, Overrun> {
+        let mut result = Ok(false);
+        for _ in 0..self.ring.size() {
+            match self.ring.pop() {
+                Ok(Some(raw)) => {
+                    result = Ok(true);
+                    self.serve(&raw, thread);
+                }
+                Ok(None) => break,
+                Err(e) => {
+                    result = Err(e);
+                    break;
+                }
+            }
+            if self.events.told_to_stop() {
+                break;
+            }
+        }
+        self.stage.send();
+        thread.cond_resched();
+        result
+    }
+
+    /// From what the front end said to the stage.
+    #[inline]
+    fn serve(&mut self, raw: &RawRequest, thread: &Current) {
+        match Request::parse(raw, &self.limits) {
+            Ok(Parsed::Whole(request, segments)) if request.op == Op::WriteBarrier => {
+                self.barrier(request, segments, thread);
+            }
+            Ok(Parsed::Whole(request, segments)) => {
+                if self.stage.execute(request, segments).is_err() {
+                    self.refuse(request.response(status::ERROR), thread);
+                }
+            }
+            Ok(Parsed::Indirect(indirect)) => {
+                if let Err(refusal) = self.stage.execute_indirect(&indirect, &self.limits) {
+                    self.refuse(refusal.response(), thread);
+                }
+            }
+            Err(refusal) => self.refuse(refusal.response(), thread),
+        }
+    }
+
+    /// Carries a request out when nothing else of this disk is on its way, in any queue.
+    fn barrier(
+        &mut self,
+        request: Request,
+        segments: &[xenbus::protocol::blkif::Segment],
+        thread: &Current,
+    ) {
+        self.drain(thread);
+        while !self.session.raise(self.index) {
+            self.stand_aside(thread);
+            if self.is_over(thread) {
+                return self.refuse(request.response(status::ERROR), thread);
+            }
+        }
+        thread.wait(|| self.session.are_aside(self.index) || self.events.told_to_stop());
+        if !self.is_over(thread) && self.stage.execute(request, segments).is_ok() {
+            self.drain(thread);
+        } else {
+            self.refuse(request.response(status::ERROR), thread);
+        }
+        self.session.lower();
+    }
+
+    /// Keeps away from the disk until another queue's barrier is through.
+    fn stand_aside(&mut self, thread: &Current) {
+        self.drain(thread);
+        self.session.stand_aside(self.index);
+        thread.wait(|| {
+            // There may be a second barrier before this thread has seen the end of the first.
+            !self.session.is_fenced()
+                || self.session.must_stand_aside(self.index)
+                || self.events.told_to_stop()
+        });
+    }
+
+    /// Answers a request that is not carried out, and makes its sender wait: nobody who is in
+    /// order sends such.
+    fn refuse(&mut self, response: Response, thread: &Current) {
+        // There is always a request that waits for a response: this one.
+        let _ = self.ring.push(&response);
+        self.notify();
+        self.back_off(1, thread);
+    }
+
+    fn back_off(&self, bad: usize, thread: &Current) {
+        for _ in 0..bad {
+            if self.is_over(thread) {
+                break;
+            }
+            fsleep(Delta::from_millis(1));
+        }
+    }
+
+    /// Answers what the disk has done.
+    fn finish(&mut self, thread: &Current) {
+        if !self.stage.any_done() {
+            return;
+        }
+        let (stage, ring, session) = (&mut self.stage, &mut self.ring, &self.session);
+        let failed = stage.finish(|request, status| {
+            if status == status::EOPNOTSUPP {
+                session.revoke(request.op);
+            }
+            // As above.
+            let _ = ring.push(&request.response(status));
+        });
+        self.notify();
+        self.back_off(failed, thread);
+    }
+
+    fn notify(&mut self) {
+        if self.ring.publish() {
+            self.channel.notify();
+        }
+    }
+
+    /// Waits until the disk has done all that it has been given, and answers it.
+    fn drain(&mut self, thread: &Current) {
+        self.stage.send();
+        while self.stage.in_flight() > 0 {
+            thread.wait_for(|| self.stage.any_done());
+            self.finish(thread);
+        }
+        self.finish(thread);
+    }
+
+    /// Gives back what is kept beyond measure.
+    #[inline]
+    fn tidy(&mut self) {
+        let now = jiffies();
+        if self.events.take_untidy() {
+            self.alarm = None;
+        }
+        let squeezed = (self.events.squeeze_end().wrapping_sub(now) as i64) > 0;
+        let grants = self.stage.grants();
+        grants.tidy(if squeezed || self.events.squeezed() {
+            0
+        } else {
+            params::max_buffer_pages()
+        });
+        self.events.tidied(grants.spare() > 0);
+        if params::log_stats() && (now.wrapping_sub(self.log.next) as i64) >= 0 {
+            let counts = self.session.vbd().counts(self.index);
+            self.log.print(counts, grants.kept(), now);
+        }
+    }
+}
+
+/// The line that a queue logs every ten seconds.
+struct Log {
+    name: CString,
+    before: Counts,
+    next: u64,
+}
+
+impl Log {
+    fn new(name: CString) -> Self {
+        Log {
+            name,
+            before: Counts::default(),
+            next: jiffies(),
+        }
+    }
+
+    fn print(&mut self, now: Counts, kept: usize, jiffies: u64) {
+        let since = |now: u64, before: u64| now.wrapping_sub(before);
+        pr_info!(
+            "({}): oo {:3}  |  rd {:4}  |  wr {:4}  |  f {:4}  |  ds {:4} | pg: {:4}/{:4}\n",
+            &*self.name,
+            0,
+            since(now.rd_req, self.before.rd_req),
+            since(now.wr_req, self.before.wr_req),
+            now.f_req,
+            since(now.ds_req, self.before.ds_req),
+            kept,
+            params::max_persistent_grants(),
+        );
+        self.before = now;
+        self.next = jiffies.wrapping_add(msecs_to_jiffies(10_000) as u64);
+    }
+}
