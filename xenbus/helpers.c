@@ -129,12 +129,6 @@ void xenbus_helper_notify_port(evtchn_port_t port)
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_notify_port);
 
-void *xenbus_helper_page_address(struct page *page)
-{
-	return page_address(page);
-}
-EXPORT_SYMBOL_GPL(xenbus_helper_page_address);
-
 unsigned int xenbus_helper_noio_save(void)
 {
 	return memalloc_noio_save();

@@ -37,7 +37,6 @@ void xenbus_helper_init_delayed_work(struct delayed_work *work, work_func_t fn);
 bool xenbus_helper_queue_delayed_work(struct delayed_work *work, unsigned int msecs);
 
 void xenbus_helper_notify_port(evtchn_port_t port);
-void *xenbus_helper_page_address(struct page *page);
 unsigned int xenbus_helper_noio_save(void);
 void xenbus_helper_noio_restore(unsigned int flags);
 

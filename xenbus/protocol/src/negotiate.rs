@@ -3,18 +3,22 @@
 //! What the two ends of a block device read from each other in xenstore, made into checked values.
 //!
 //! C header: the first part of `xen/io/blkif.h`. The functions take what a key holds, `None` where
-//! there is no such key or no number in it; the caller does the reading. What a back end reads is in
-//! `negotiate/back.rs`.
+//! there is no such key or no number in it; the caller does the reading.
+//!
+//! - this file: what a disk is like, and how it is flushed
+//! - `negotiate/front.rs`: what else a front end reads
+//! - `negotiate/back.rs`: what a back end reads
 
 mod back;
+mod front;
 
-pub use back::{queues, ring_pages, Queue, MAX_PORT, MAX_RING_ORDER, MAX_RING_PAGES, RING_REFS};
+pub use back::{queues, ring_pages, Queue, MAX_PORT, MAX_RING_PAGES, RING_REFS};
+pub use front::{indirect_segments, queue_count, ring_order, Discard};
 
 use crate::blkif::{vdisk, PAGE_SIZE, SECTOR_SIZE};
 
-mod front;
-
-pub use front::{indirect_segments, queue_count, ring_order, Discard, MAX_RING_ORDER};
+/// The largest ring has 2⁴ pages (`XENBUS_MAX_RING_GRANT_ORDER`).
+pub const MAX_RING_ORDER: u32 = 4;
 
 /// The disk as its back end describes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,13 +3,10 @@
 //! What a back end reads from its front end: how many queues, how large their rings, and how to
 //! reach each.
 
-use super::BadKey;
+use super::{BadKey, MAX_RING_ORDER};
 
 /// The highest event channel port: the FIFO ABI has 2¹⁷ of them.
 pub const MAX_PORT: u32 = (1 << 17) - 1;
-
-/// The largest order of a ring, as a power of two of pages.
-pub const MAX_RING_ORDER: u32 = 4;
 
 /// The most pages of a ring.
 pub const MAX_RING_PAGES: usize = 1 << MAX_RING_ORDER;

@@ -3,11 +3,8 @@
 //! What a front end makes of the back end's offers that are about speed, and of discards. Nonsense
 //! in one of them never loses the disk: it counts as no offer, or is cut to what is possible.
 
-use super::flag;
+use super::{flag, MAX_RING_ORDER};
 use crate::blkif::{MAX_INDIRECT_SEGMENTS, MAX_SEGMENTS};
-
-/// The largest ring has 2⁴ pages (`XENBUS_MAX_RING_GRANT_ORDER`).
-pub const MAX_RING_ORDER: u32 = 4;
 
 /// How many segments an indirect request may have: 12 to [`MAX_INDIRECT_SEGMENTS`], or 0 if there
 /// are to be none, since requests of [`MAX_SEGMENTS`] serve as well.
