@@ -279,15 +279,14 @@ impl Flight {
         }
         let request = self.transfer.request;
         let bio = self.bio.get();
+        // The block layer takes any table for one that has an entry.
+        let table = match count {
+            0 => ptr::null_mut(),
+            _ => self.vecs.as_mut_ptr(),
+        };
         // SAFETY: The bio is ours, and so is the table, which stays where it is while it flies.
         unsafe {
-            bindings::bio_init(
-                bio,
-                bdev,
-                self.vecs.as_mut_ptr(),
-                count as u16,
-                flags(request.op),
-            );
+            bindings::bio_init(bio, bdev, table, count as u16, flags(request.op));
             (*bio).bi_end_io = Some(end_io);
             (*bio).bi_private = ptr::from_mut(self).cast::<c_void>();
         }

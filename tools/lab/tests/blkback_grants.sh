@@ -11,7 +11,11 @@ node=/local/domain/0/backend/vbd/$id/51728
 
 # A load of 128 pages at a time, which the front end takes from its pool.
 load() {
-	guest_run pvc 'fio --name=l --filename=/dev/xvdb --size=16M --rw=randwrite --bs=16k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --output-format=terse'
+	guest_run pvc 'fio --name=l --filename=/dev/xvdb --size=16M --rw=randwrite --bs=16k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --output-format=terse' && return
+	# What has not been done, and who waits for it.
+	grep -H . "/sys/bus/xen-backend/devices/vbd-$id-51728/statistics"/*
+	guest_run -t 20 pvc 'cat /sys/block/xvdb/inflight; for p in $(pidof fio); do cat /proc/$p/stack; done'
+	return 1
 }
 # kept: the pages that are mapped beside the ring's.
 kept() {
