@@ -42,8 +42,9 @@ for param in feature_persistent=1 feature_persistent=0 "trusted=0 feature_persis
 done
 
 check "a disk of an untrusted back end: load" front_with feature_persistent=0
-timeout 60 xl block-attach "$id" "format=raw,backendtype=phy,vdev=xvdb,access=w,target=$disk,untrusted" >/dev/null 2>&1
-is "the toolstack says so" "$(wait_for 10 guest_run g '[ -b /dev/xvdb ]' && front_says trusted)" 0
+timeout 60 xl block-attach "$id" "format=raw,backendtype=phy,vdev=xvdb,access=w,untrusted,target=$disk" >/dev/null 2>&1
+check "attach" wait_for 20 guest_run g '[ -b /dev/xvdb ]'
+is "the toolstack says so" "$(front_says trusted)" 0
 is "our pages are not shown" "$(how)" "back end not trusted"
 verified "untrusted"
 check "detach" disk_detach g xvdb
