@@ -55,7 +55,10 @@ use xenbus::{
     connection::Connection,
     kthread::jiffies,
     prelude::*,
-    protocol::state::{self, BackAction, OutOfOrder},
+    protocol::{
+        spin,
+        state::{self, BackAction, OutOfOrder},
+    },
     watch::Watch,
 };
 
@@ -317,11 +320,30 @@ impl Blkback {
         let text = match name {
             b"physical_device" => CString::try_from_fmt(fmt!("{}", vbd.number)),
             b"mode" => CString::try_from_fmt(fmt!("{}", &*vbd.mode)),
+            b"polling" => {
+                let now = vbd.polling();
+                let [a, b, c] = spin::Mode::ALL.map(|mode| mode.marked(now));
+                CString::try_from_fmt(fmt!("{a} {b} {c}"))
+            }
             _ => {
                 let count = vbd.counter(name).ok_or(ENOENT)?;
                 CString::try_from_fmt(fmt!("{count}"))
             }
         };
         text
+    }
+
+    /// Takes what has been written to the file `name` in sysfs.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` for what makes no sense.
+    pub(crate) fn store(&self, name: &[u8], text: &str) -> Result {
+        let vbd = self.vbd.lock().clone().ok_or(ENODEV)?;
+        match name {
+            b"polling" => vbd.set_polling(spin::Mode::parse(text).ok_or(EINVAL)?),
+            _ => return Err(EINVAL),
+        }
+        Ok(())
     }
 }

@@ -20,6 +20,7 @@ unsigned int blkback_helper_max_secure_erase(struct block_device *bdev);
 unsigned int blkback_helper_discard_granularity(struct block_device *bdev);
 void blkback_helper_noio(void);
 void blkback_helper_init_params(void);
+unsigned int blkback_helper_online_cpus(void);
 
 extern int blkback_max_buffer_pages;
 extern int blkback_max_persistent_grants;
@@ -29,6 +30,8 @@ extern int blkback_max_ring_page_order;
 extern unsigned int blkback_log_stats;
 extern bool blkback_feature_persistent;
 extern int blkback_squeeze_ms;
+extern unsigned int blkback_polling;
+extern unsigned int blkback_poll_us;
 
 /* In sectors of 512 bytes. */
 u64 blkback_helper_capacity(struct block_device *bdev)
@@ -119,6 +122,22 @@ int blkback_squeeze_ms = 10;
 module_param_named(buffer_squeeze_duration_ms, blkback_squeeze_ms, int, 0644);
 MODULE_PARM_DESC(buffer_squeeze_duration_ms,
 		 "Milliseconds without a reserve of pages after memory was short");
+
+/* --- ... and those that it does not have ---------------------------------------------------- */
+
+unsigned int blkback_polling = 1;
+module_param_named(polling, blkback_polling, uint, 0644);
+MODULE_PARM_DESC(polling,
+		 "Whether rings of new disks are polled: 0 never, 1 as long as it is worth it, 2 always");
+
+unsigned int blkback_poll_us = 50;
+module_param_named(poll_us, blkback_poll_us, uint, 0644);
+MODULE_PARM_DESC(poll_us, "Microseconds that a ring is polled at most before its thread sleeps");
+
+unsigned int blkback_helper_online_cpus(void)
+{
+	return num_online_cpus();
+}
 
 /* To be called once, before there is a device. */
 void blkback_helper_init_params(void)

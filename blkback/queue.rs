@@ -19,7 +19,7 @@ use crate::{
 };
 use kernel::{
     dev_err,
-    time::{delay::fsleep, msecs_to_jiffies, Delta},
+    time::{delay::fsleep, msecs_to_jiffies, Delta, Instant, Monotonic},
 };
 use xenbus::{
     evtchn::EventChannel,
@@ -29,6 +29,7 @@ use xenbus::{
         blkif::{status, Abi, Limits, Op, Parsed, RawRequest, Request, Response},
         negotiate,
         ring::{AttachError, Back, Overrun},
+        spin::{Mode, Spin},
     },
     ring::BackArea,
     timer::Timer,
@@ -48,6 +49,9 @@ pub(crate) struct Queue {
     index: usize,
     /// The front end has broken the ring's rules.
     broken: bool,
+    spin: Spin,
+    /// The event that is being served was worth it.
+    useful: bool,
     log: Log,
     /// Last: with it ends the service.
     session: Arc<Session>,
@@ -101,6 +105,8 @@ impl Queue {
             limits: session.limits(),
             index,
             broken: false,
+            spin: Spin::default(),
+            useful: false,
             log: Log::new(name),
             session: session.clone(),
         };
@@ -113,14 +119,7 @@ impl Queue {
         self.events.waker.set_current();
         while !self.is_over(thread) {
             self.set_timer();
-            thread.wait(|| {
-                self.stage.any_done()
-                    || (!self.broken && self.events.event())
-                    || self.events.told_to_stop()
-                    || self.session.must_stand_aside(self.index)
-                    || self.events.squeezed()
-                    || self.events.untidy()
-            });
+            self.sleep(thread);
             self.finish(thread);
             self.session.refresh(&mut self.limits);
             if self.session.must_stand_aside(self.index) {
@@ -133,6 +132,61 @@ impl Queue {
         }
         self.drain(thread);
         self.session.leave(self.index);
+    }
+
+    /// Sleeps until there is something to do.
+    fn sleep(&mut self, thread: &Current) {
+        let max = match self.session.vbd().polling() {
+            Mode::Adaptive => params::poll_ns(),
+            _ => 0,
+        };
+        let from = (max > 0).then(Instant::<Monotonic>::now);
+        thread.wait(|| {
+            self.stage.any_done() || (!self.broken && self.events.event()) || self.has_chores()
+        });
+        if let Some(from) = from {
+            let slept = from.elapsed().as_nanos().max(0) as u64;
+            self.spin.slept(slept, max);
+        }
+    }
+
+    /// Whether there is something to do that is no request.
+    #[inline]
+    fn has_chores(&self) -> bool {
+        self.events.told_to_stop()
+            || self.session.must_stand_aside(self.index)
+            || self.events.squeezed()
+            || self.events.untidy()
+    }
+
+    /// Looks for requests and for what the disk has done, for as long as that has been worth it
+    /// lately, with no event asked for. Says what has come.
+    fn poll(&mut self, thread: &Current) -> Spun {
+        let vbd = self.session.vbd();
+        let (mut mode, max) = (vbd.polling(), params::poll_ns());
+        if self.spin.length(mode, max) == 0 {
+            return Spun::Nothing;
+        }
+        let from = Instant::<Monotonic>::now();
+        loop {
+            // What is wrong with the ring is found when it is read.
+            if self.ring.unconsumed() != Ok(0) || self.stage.any_done() {
+                return Spun::Work;
+            }
+            if self.has_chores() || thread.should_stop() {
+                return Spun::Chores;
+            }
+            let crowded = thread.relax();
+            if crowded && mode != Mode::Always {
+                return Spun::Nothing;
+            }
+            thread.cond_resched();
+            // It may have been changed meanwhile.
+            mode = vbd.polling();
+            if from.elapsed().as_nanos().max(0) as u64 >= self.spin.length(mode, max) {
+                return Spun::Nothing;
+            }
+        }
     }
 
     /// Sets the timer, unless it is set to a time that is early enough.
@@ -156,11 +210,9 @@ impl Queue {
     /// Takes all requests that are in the ring, then gives the EOI of the event that told of them.
     fn consume(&mut self, thread: &Current) -> Result<(), Overrun> {
         self.events.take_event();
-        let mut spurious = true;
         let result = loop {
             match bio::plugged(|| self.take(thread)) {
-                Ok(false) => {}
-                Ok(true) => spurious = false,
+                Ok(got) => self.useful |= got,
                 Err(e) => break Err(e),
             }
             // A disk that is as fast as memory has done them already.
@@ -173,6 +225,15 @@ impl Queue {
             if self.session.must_stand_aside(self.index) {
                 self.stand_aside(thread);
             }
+            match self.poll(thread) {
+                Spun::Work => continue,
+                Spun::Chores => {
+                    // The event is not done with: there is to be another pass.
+                    self.events.again();
+                    return Ok(());
+                }
+                Spun::Nothing => {}
+            }
             match self.ring.final_check() {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
@@ -180,7 +241,7 @@ impl Queue {
             }
         };
         match result {
-            Ok(()) => self.channel.eoi(spurious),
+            Ok(()) => self.channel.eoi(!core::mem::take(&mut self.useful)),
             // No EOI: this front end will not be heard again.
             Err(Overrun { claimed, possible }) => dev_err!(
                 self.session.dev().dev(),
@@ -342,6 +403,16 @@ impl Queue {
             self.log.print(counts, grants.kept(), now);
         }
     }
+}
+
+/// What has come of spinning.
+enum Spun {
+    /// Requests, or their end.
+    Work,
+    /// Something else to do.
+    Chores,
+    /// Nothing, and it is time to sleep.
+    Nothing,
 }
 
 /// The line that a queue logs every ten seconds.

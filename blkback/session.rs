@@ -70,6 +70,11 @@ impl Events {
         self.pending.swap(false, Ordering::SeqCst);
     }
 
+    /// The thread itself has left an event half served.
+    pub(crate) fn again(&self) {
+        self.pending.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the thread is to end.
     #[inline]
     pub(crate) fn told_to_stop(&self) -> bool {

@@ -2,14 +2,17 @@
 
 //! The virtual disk: the device behind it, what the guest may do with it, and the counters.
 
-use crate::bio::Disk;
+use crate::bio::{params, Disk};
 use core::{
     ops::Deref,
-    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering},
 };
 use xenbus::{
     prelude::*,
-    protocol::blkif::{vdisk, Limits, Offered, Op, Request, MAX_SEGMENTS, PAGE_SIZE},
+    protocol::{
+        blkif::{vdisk, Limits, Offered, Op, Request, MAX_SEGMENTS, PAGE_SIZE},
+        spin,
+    },
 };
 
 /// The most segments of an indirect request: what a bio can hold, and half a page of a list.
@@ -53,6 +56,8 @@ pub(crate) struct Vbd {
     /// One for each queue that has been offered.
     pub(crate) statistics: KVec<Statistics>,
     served: Arc<AtomicBool>,
+    /// A [`spin::Mode`].
+    polling: AtomicU8,
 }
 
 /// A virtual disk while it is served: for one connection at a time.
@@ -98,6 +103,7 @@ impl Vbd {
             read_only,
             statistics,
             served: Arc::new(AtomicBool::new(false), GFP_KERNEL)?,
+            polling: AtomicU8::new(params::polling() as u8),
         })
     }
 
@@ -112,6 +118,21 @@ impl Vbd {
             return Err(EBUSY);
         }
         Ok(Served(self.clone()))
+    }
+
+    /// How its rings are polled.
+    #[inline]
+    pub(crate) fn polling(&self) -> spin::Mode {
+        let number = self.polling.load(Ordering::Relaxed);
+        spin::Mode::ALL
+            .into_iter()
+            .find(|mode| *mode as u8 == number)
+            .unwrap_or_default()
+    }
+
+    /// Changes how its rings are polled, from the next request on.
+    pub(crate) fn set_polling(&self, mode: spin::Mode) {
+        self.polling.store(mode as u8, Ordering::Relaxed);
     }
 
     /// Whether there is a ring that has not ended.

@@ -87,6 +87,14 @@ void xenbus_helper_cond_resched(void)
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_cond_resched);
 
+/* True: others want this CPU. */
+bool xenbus_helper_relax(void)
+{
+	cpu_relax();
+	return need_resched();
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_relax);
+
 void xenbus_helper_get_task_struct(struct task_struct *task)
 {
 	get_task_struct(task);

@@ -27,6 +27,7 @@ struct task_struct *xenbus_helper_kthread_create(int (*fn)(void *data), void *da
 						 const char *name);
 void xenbus_helper_set_current_state(unsigned int state);
 void xenbus_helper_cond_resched(void);
+bool xenbus_helper_relax(void);
 void xenbus_helper_get_task_struct(struct task_struct *task);
 void xenbus_helper_put_task_struct(struct task_struct *task);
 

@@ -136,6 +136,14 @@ impl Current {
         unsafe { bindings::xenbus_helper_set_current_state(kernel::bindings::TASK_RUNNING) };
     }
 
+    /// To be called in each round of a loop that waits without sleeping. Says whether another
+    /// thread wants this CPU.
+    #[inline]
+    pub fn relax(&self) -> bool {
+        // SAFETY: In any context.
+        unsafe { bindings::xenbus_helper_relax() }
+    }
+
     /// Lets other threads run, if it is their turn.
     pub fn cond_resched(&self) {
         // SAFETY: Called within a kernel thread, with no lock held.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's parameters, as the administrator has set them last. They are those of the C driver.
+//! The module's parameters, as the administrator has set them last. They are those of the C driver,
+//! and `polling` and `poll_us`.
 
 use kernel::ffi::{c_int, c_uint};
-use xenbus::protocol::negotiate::MAX_RING_ORDER;
+use xenbus::protocol::{negotiate::MAX_RING_ORDER, spin};
 
 extern "C" {
     static blkback_max_buffer_pages: c_int;
@@ -14,8 +15,11 @@ extern "C" {
     static blkback_log_stats: c_uint;
     static blkback_feature_persistent: bool;
     static blkback_squeeze_ms: c_int;
+    static blkback_polling: c_uint;
+    static blkback_poll_us: c_uint;
 
     fn blkback_helper_init_params();
+    fn blkback_helper_online_cpus() -> c_uint;
 }
 
 /// More is never believed: queues of a disk.
@@ -78,4 +82,23 @@ pub(crate) fn feature_persistent() -> bool {
 /// Milliseconds without a reserve of pages after memory was short.
 pub(crate) fn squeeze_ms() -> u32 {
     read!(blkback_squeeze_ms).max(0) as u32
+}
+
+/// How the rings of new disks are polled.
+pub(crate) fn polling() -> spin::Mode {
+    let number = read!(blkback_polling);
+    spin::Mode::ALL
+        .into_iter()
+        .find(|mode| *mode as u32 == number)
+        .unwrap_or_default()
+}
+
+/// Nanoseconds that a thread spins at most before it sleeps. None on the only CPU, since whoever it
+/// waits for would have to wait, too.
+pub(crate) fn poll_ns() -> u64 {
+    // SAFETY: Reads a word.
+    match unsafe { blkback_helper_online_cpus() } {
+        0 | 1 => 0,
+        _ => u64::from(read!(blkback_poll_us)).wrapping_mul(1000),
+    }
 }

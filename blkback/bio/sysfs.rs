@@ -20,21 +20,33 @@ struct Static<T>(T);
 // SAFETY: Never written to after the compiler.
 unsafe impl<T> Sync for Static<T> {}
 
-const fn attribute(name: &'static CStr) -> bindings::device_attribute {
+/// The file `name`, which root may write if `writable`.
+const fn attribute(name: &'static CStr, writable: bool) -> bindings::device_attribute {
     bindings::device_attribute {
         attr: bindings::attribute {
             name: name.as_ptr().cast(),
-            mode: 0o444,
+            mode: if writable { 0o644 } else { 0o444 },
         },
         __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 { show: Some(show) },
-        __bindgen_anon_2: bindings::device_attribute__bindgen_ty_2 { store: None },
+        __bindgen_anon_2: bindings::device_attribute__bindgen_ty_2 {
+            store: if writable { Some(store) } else { None },
+        },
     }
 }
 
+macro_rules! is_set {
+    () => {
+        false
+    };
+    (writable) => {
+        true
+    };
+}
+
 macro_rules! group {
-    ($group:ident, $attrs:ident, $pointers:ident, $name:expr, $count:literal, [$($attr:literal),+]) => {
+    ($group:ident, $attrs:ident, $pointers:ident, $name:expr, $count:literal, [$($attr:literal $($writable:ident)?),+]) => {
         static $attrs: Static<[bindings::device_attribute; $count]> =
-            Static([$(attribute($attr)),+]);
+            Static([$(attribute($attr, is_set!($($writable)?))),+]);
 
         static $pointers: Static<[*const bindings::attribute; $count + 1]> = {
             let mut pointers = [ptr::null(); $count + 1];
@@ -64,8 +76,8 @@ group!(
     DEVICE_ATTRS,
     DEVICE_POINTERS,
     ptr::null(),
-    2,
-    [c"physical_device", c"mode"]
+    3,
+    [c"physical_device", c"mode", c"polling" writable]
 );
 group!(
     STATISTICS,
@@ -79,7 +91,8 @@ group!(
 static GROUPS: Static<[*const bindings::attribute_group; 3]> =
     Static([&raw const DEVICE.0, &raw const STATISTICS.0, ptr::null()]);
 
-/// The files of a device in sysfs: `physical_device`, `mode` and `statistics/`, as of the C driver.
+/// The files of a device in sysfs: `physical_device`, `mode` and `statistics/`, as of the C driver,
+/// and `polling`, by which it can be changed how its rings are polled.
 ///
 /// Dropping it removes them, and waits for those who are reading them. Sleeps.
 pub(crate) struct Attributes(ARef<Device>);
@@ -111,10 +124,15 @@ impl Drop for Attributes {
     }
 }
 
-unsafe extern "C" fn show(
+/// Runs `f` on the value of a device and the name of one of its files.
+///
+/// # Safety
+///
+/// As sysfs hands them to `show` and `store` of one of the files here.
+unsafe fn with(
     dev: *mut bindings::device,
     attr: *mut bindings::device_attribute,
-    buf: *mut c_char,
+    f: impl FnOnce(&Blkback, &[u8]) -> Result<isize>,
 ) -> isize {
     // SAFETY: sysfs hands us a live device.
     let data: *mut c_void = unsafe { bindings::dev_get_drvdata(dev) };
@@ -126,10 +144,36 @@ unsafe extern "C" fn show(
     let blkback = unsafe { <Arc<Blkback> as ForeignOwnable>::borrow(data) };
     // SAFETY: One of ours, whose name is static.
     let name = unsafe { CStr::from_char_ptr((*attr).attr.name) };
-    from_result(|| {
-        let text = blkback.show(name.to_bytes())?;
+    from_result(|| f(&blkback, name.to_bytes()))
+}
+
+unsafe extern "C" fn show(
+    dev: *mut bindings::device,
+    attr: *mut bindings::device_attribute,
+    buf: *mut c_char,
+) -> isize {
+    let show = |blkback: &Blkback, name: &[u8]| {
+        let text = blkback.show(name)?;
         // SAFETY: The buffer is a page, as sysfs promises; the format takes one string.
         let len = unsafe { bindings::sysfs_emit(buf, c"%s\n".as_char_ptr(), text.as_char_ptr()) };
         Ok(len as isize)
-    })
+    };
+    // SAFETY: Called by sysfs.
+    unsafe { with(dev, attr, show) }
+}
+
+unsafe extern "C" fn store(
+    dev: *mut bindings::device,
+    attr: *mut bindings::device_attribute,
+    buf: *const c_char,
+    count: usize,
+) -> isize {
+    let store = |blkback: &Blkback, name: &[u8]| {
+        // SAFETY: sysfs ends what was written with a 0.
+        let text = unsafe { CStr::from_char_ptr(buf) };
+        blkback.store(name, text.to_str()?)?;
+        Ok(count as isize)
+    };
+    // SAFETY: Called by sysfs.
+    unsafe { with(dev, attr, store) }
 }

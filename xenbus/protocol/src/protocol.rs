@@ -12,6 +12,7 @@
 //! - [`fence`]: how a barrier in one queue holds all of them
 //! - [`kept`]: the table of the pages that a back end keeps mapped
 //! - [`negotiate`]: what the two ends read from each other in xenstore, made into checked values
+//! - [`spin`]: how long a thread looks at a ring before it sleeps
 //! - [`state`]: the xenbus states (`xen/io/xenbus.h`) and what each end does next
 //! - [`vdev`]: the number of a virtual block device, made into a name and minors
 //! - `mock`: a memory, peers and a fault injector for tests (feature `mock`, needs std)
@@ -58,5 +59,6 @@ pub mod kept;
 pub mod mock;
 pub mod negotiate;
 pub mod ring;
+pub mod spin;
 pub mod state;
 pub mod vdev;
