@@ -14,7 +14,8 @@ lab_disk_free() {
 	losetup -d "$1" && rm -f "$file"
 }
 
-# disk_attach GUEST DEVICE VDEV [w|r]: xl block-attach to a running guest; waits until the guest has it.
+# disk_attach GUEST DEVICE VDEV [w|r] [backend=NAME]: xl block-attach to a running guest; waits until
+# the guest has it. With backend=, DEVICE is one of that driver domain.
 disk_attach() {
 	disk_attach_only "$@" || return 1
 	guest_run -t 40 "$1" "i=0; until [ \"\$(cat /sys/block/$3/size 2>/dev/null || echo 0)\" -gt 0 ] && [ -b /dev/$3 ]; do
@@ -27,25 +28,41 @@ disk_attach() {
 
 # disk_attach_only: the same without the wait.
 disk_attach_only() {
-	timeout -k 5 $((60 * LAB_STRETCH)) xl block-attach "$(guest_domid "$1")" "format=raw,backendtype=phy,vdev=$3,access=${4:-w},target=$2"
+	local access=w backend= word
+	for word in "${@:4}"; do
+		case $word in
+		backend=*) backend="$word," ;;
+		*) access=$word ;;
+		esac
+	done
+	timeout -k 5 $((60 * LAB_STRETCH)) xl block-attach "$(guest_domid "$1")" "format=raw,backendtype=phy,vdev=$3,access=$access,${backend}target=$2"
 }
 
 # disk_detach GUEST VDEV [force]: xl block-detach; waits until the guest and dom0 have let go.
 disk_detach() {
-	local id dev
+	local id dev back
 	id=$(guest_domid "$1")
 	dev=$(disk_id "$id" "$2") || { echo "disk_detach: $1 has no $2" >&2; return 1; }
+	back=$(xenstore-read "/local/domain/$id/device/vbd/$dev/backend" 2>/dev/null)
 	timeout -k 5 $((60 * LAB_STRETCH)) xl block-detach ${3:+--force} "$id" "$dev" || return 1
-	wait_for 20 disk_gone "$id" "$dev" || { disk_state "$1" "$2" >&2; return 1; }
+	wait_for 20 disk_gone "$id" "$dev" "$back" || { disk_state "$1" "$2" >&2; return 1; }
 }
 
+# disk_gone DOMID NUMBER [PATH]: has the back end (dom0's, or that at PATH) gone from the store?
 disk_gone() {
-	! xenstore-exists "/local/domain/0/backend/vbd/$1/$2" 2>/dev/null
+	! xenstore-exists "${3:-/local/domain/0/backend/vbd/$1/$2}" 2>/dev/null
 }
 
 # disk_id DOMID VDEV: the number of a disk (xvda is 51712).
 disk_id() {
-	local n
+	local n back
+	for n in $(xenstore-list "/local/domain/$1/device/vbd" 2>/dev/null); do
+		back=$(xenstore-read "/local/domain/$1/device/vbd/$n/backend" 2>/dev/null)
+		if [ "$(xenstore-read "$back/dev" 2>/dev/null)" = "$2" ]; then
+			echo "$n"
+			return
+		fi
+	done
 	for n in $(xenstore-list "/local/domain/0/backend/vbd/$1" 2>/dev/null); do
 		if [ "$(xenstore-read "/local/domain/0/backend/vbd/$1/$n/dev")" = "$2" ]; then
 			echo "$n"
@@ -60,6 +77,7 @@ disk_state() {
 	local id dev
 	id=$(guest_domid "$1")
 	dev=$(disk_id "$id" "$2") || { echo "$1 has no $2 in the store"; return; }
-	xenstore-ls "/local/domain/0/backend/vbd/$id/$dev" | sed 's/^/back:  /'
+	xenstore-ls "$(xenstore-read "/local/domain/$id/device/vbd/$dev/backend" 2>/dev/null ||
+		echo "/local/domain/0/backend/vbd/$id/$dev")" | sed 's/^/back:  /'
 	xenstore-ls "/local/domain/$id/device/vbd/$dev" | sed 's/^/front: /'
 }

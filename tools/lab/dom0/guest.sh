@@ -1,18 +1,23 @@
 # SPDX-License-Identifier: GPL-2.0
 # Guests. Each has a directory $LAB_STATE/guests/NAME; its console is its control channel (guestctl).
 
+# For guest_run: from now on the guest frees all pages that others have let go of each second, not ten
+# of them, so that its grants can be counted.
+free_at_once='for f in /sys/module/*/parameters/free_per_iteration; do echo 0 >$f; done'
+
 # guest_start NAME pv|pvh [KEY=VALUE...]: create a guest and wait until its agent answers.
 #   modules=ours|c|none  front-end driver to load (default $MODULES_FRONT)
 #   memory=MB (256)  vcpus=N (1)  cpus=LIST (any)  kernel=PATH  ramdisk=PATH
 #   append=TEXT  more for the kernel's command line
 #   disk=SPEC  a disk in xl's syntax, there from the start (may be repeated)
+#   config=LINE  a line more for the xl configuration
 guest_start() {
-	local name=$1 type=$2 modules=$MODULES_FRONT memory=256 vcpus=1 cpus= append= disks=
+	local name=$1 type=$2 modules=$MODULES_FRONT memory=256 vcpus=1 cpus= append= disks= config=
 	local kernel=/guest/vmlinux ramdisk=$LAB_STATE/guest.cpio dir=$LAB_STATE/guests/$1 word
 	shift 2
 	for word in "$@"; do
 		case $word in
-		modules=* | memory=* | vcpus=* | cpus=* | append=* | kernel=* | ramdisk=*)
+		modules=* | memory=* | vcpus=* | cpus=* | append=* | kernel=* | ramdisk=* | config=*)
 			printf -v "${word%%=*}" %s "${word#*=}" ;;
 		disk=*) disks+="'${word#disk=}'," ;;
 		*) echo "guest_start: what is $word?" >&2; return 2 ;;
@@ -37,6 +42,7 @@ guest_start() {
 		echo "on_poweroff='destroy'"
 		echo "on_reboot='destroy'"
 		echo "on_crash='destroy'"
+		echo "$config"
 	} >"$dir/cfg"
 	if ! guest_boot "$name"; then
 		[ -e "$dir/hung" ] || return 1

@@ -184,12 +184,16 @@ class Lab:
                          [self.root, self.kernel])
         self.guest = Part("guest", images.build_guest, images.texts("guest/collect"),
                           [self.root, self.kernel, self.dom0])
+        self.driver = Part("driver", images.build_driver, images.texts("guest/collect-driver"),
+                           [self.root, self.kernel, self.dom0])
         self.image = Part("image", images.build_image, images.texts(),
-                          [self.kernel, self.dom0, self.boot, self.guest])
-        self.parts = [self.root, self.kernel, self.rust, self.dom0, self.boot, self.guest, self.image]
+                          [self.kernel, self.dom0, self.boot, self.guest, self.driver])
+        self.parts = [self.root, self.kernel, self.rust, self.dom0, self.boot, self.guest, self.driver,
+                      self.image]
         for part in self.parts:
             part.root, part.kernel = self.root, self.kernel
             part.dom0, part.boot, part.guest = self.dom0, self.boot, self.guest
+            part.driver = self.driver
 
     def build(self):
         if os.path.exists(_sources_file):

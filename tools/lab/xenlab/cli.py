@@ -79,8 +79,9 @@ def boots(args, lab, tests, **kw):
     built = modules.build(lab, terminal=False) if have else None
     if built:
         step("modules", "built")
+    given = {name: os.environ[name] for name in config.TEST_ENV if os.environ.get(name)}
     return run.Run(lab, built, tests, mode, args.pin, verbose=getattr(args, "verbose", False),
-                   settings={"MODULES_FRONT": front, "MODULES_BACK": back}, **kw)
+                   settings=dict(MODULES_FRONT=front, MODULES_BACK=back, **given), **kw)
 
 
 def logs(args):

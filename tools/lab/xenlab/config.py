@@ -35,3 +35,6 @@ PASS_ENV = re.compile(r"^((https?|ftp|all|no)_proxy|SSL_CERT_(FILE|DIR)|CARGO_HT
 def passed_env():
     """The host's proxy and certificate settings, as a dict."""
     return {k: v for k, v in os.environ.items() if PASS_ENV.match(k)}
+
+# What tests may be told by the environment of `lab run`.
+TEST_ENV = ("FUZZ_COUNT", "HOSTILE", "SOAK_COUNT", "SOAK_SECONDS", "SOAK_SEED")

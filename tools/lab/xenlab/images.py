@@ -3,6 +3,7 @@
 
   boot    Xen, the kernel, and dom0's initramfs, which finds the root among the NVMe namespaces
   guest   the guests' base initramfs: busybox, fio, e2fsprogs, modules
+  driver  what a driver domain has beyond that: xl, bash, the hotplug scripts
   image   dom0's root file system as an ext4 image
 """
 
@@ -137,6 +138,19 @@ def build_guest(part, directory):
     sandbox.remove(os.path.join(directory, "tree"))
 
 
+def build_driver(part, directory):
+    """driver.cpio, which follows guest.cpio in a driver domain's initramfs."""
+    sandbox.run(part.root.path, ["bash", "/collect", "/dom0", "/out"], part.log,
+                binds=[(part.dom0.path, "/dom0"), (directory, "/out"),
+                       (os.path.join(config.LAB, "guest/collect-driver"), "/collect")])
+    archive = Cpio()
+    for path in closure(module_tree(part.kernel), ["xen-blkback"]):
+        archive.file("lab/c/%s.ko" % module_name(path), module_data(path), 0o644)
+    archive.tree(os.path.join(directory, "tree"))
+    archive.write(os.path.join(directory, "driver.cpio"))
+    sandbox.remove(os.path.join(directory, "tree"))
+
+
 def build_image(part, directory):
     """dom0.img: dom0's files, some modules (unpacked, so that loading is quick), the guests' files."""
     tree = module_tree(part.kernel)
@@ -158,7 +172,8 @@ def build_image(part, directory):
     sandbox.run(part.root.path, ["depmod", "-b", "/out/root", release], part.log,
                 binds=[(directory, "/out")])
     os.makedirs(os.path.join(root, "guest"))
-    for path in (part.boot.file("vmlinux"), part.boot.file("vmlinuz"), part.guest.file("guest.cpio")):
+    for path in (part.boot.file("vmlinux"), part.boot.file("vmlinuz"), part.guest.file("guest.cpio"),
+                 part.driver.file("driver.cpio")):
         shutil.copy(path, os.path.join(root, "guest"))
     command(["cp", "-a", part.guest.file("fio"), os.path.join(root, "opt/fio")], part.log)
     os.makedirs(os.path.join(root, "payload"))

@@ -72,7 +72,7 @@ def make(directory, tests, settings, built=None):
     os.makedirs(os.path.join(stage, "tests"))
     shutil.copytree(os.path.join(config.LAB, "dom0"), os.path.join(stage, "dom0"))
     guest = Cpio()
-    for name in ("init", "driver"):
+    for name in ("init", "driver", "driver-domain"):
         with open(os.path.join(config.LAB, "guest", name), "rb") as f:
             guest.file("init" if name == "init" else "lab/" + name, f.read())
     with open(os.path.join(config.LAB, "dom0/ktap.sh"), "rb") as f:
