@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A disk that a driver domain serves: read from its back end's directory in the store, remembered
+//! as a line of text, and attached again by `xl block-attach`.
+
+use std::io;
+use xen::store::View;
+use xen::DomId;
+
+/// A disk as the toolstack wrote it down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    /// The guest.
+    pub guest: DomId,
+    /// Its number there, such as 51728 for xvdb.
+    pub number: u32,
+    /// The back end's directory, such as `/local/domain/4/backend/vbd/7/51728`.
+    pub back: String,
+    /// Its name, such as `xvdb`.
+    pub dev: String,
+    /// What it is in the driver domain, such as `/dev/xvda`.
+    pub params: String,
+    /// `r` or `w`, perhaps with `!`.
+    pub mode: String,
+    /// The hotplug script, or nothing.
+    pub script: String,
+    /// `disk` or `cdrom`.
+    pub kind: String,
+    /// The sort of back end, such as `phy`.
+    pub backend: String,
+}
+
+impl Device {
+    /// Reads the disk whose back end's directory is `back`; `None` while its description is not
+    /// whole, or if it is not one that can be attached again.
+    pub(crate) fn read(store: &mut View<'_>, back: &str) -> io::Result<Option<Self>> {
+        let mut get = |key: &str| store.read_opt(&format!("{back}/{key}"));
+        let mut numbers = back.rsplit('/');
+        let (Some(number), Some(guest)) = (
+            numbers.next().and_then(|n| n.parse().ok()),
+            numbers.next().and_then(|n| n.parse().ok()),
+        ) else {
+            return Ok(None);
+        };
+        let (Some(dev), Some(params), Some(mode)) = (get("dev")?, get("params")?, get("mode")?)
+        else {
+            return Ok(None);
+        };
+        let device = Device {
+            guest,
+            number,
+            back: back.to_string(),
+            dev,
+            params,
+            mode,
+            script: get("script")?.unwrap_or_default(),
+            kind: get("device-type")?.unwrap_or_default(),
+            backend: get("type")?.unwrap_or_default(),
+        };
+        Ok(device.is_sound().then_some(device))
+    }
+
+    /// The front end's directory.
+    pub(crate) fn front(&self) -> String {
+        format!("/local/domain/{}/device/vbd/{}", self.guest, self.number)
+    }
+
+    /// The driver domain whose life it was attached to.
+    pub(crate) fn domain(&self) -> Option<DomId> {
+        let rest = self.back.strip_prefix("/local/domain/")?;
+        rest.split('/').next()?.parse().ok()
+    }
+
+    /// Whether it can be written as a specification, and as a line.
+    fn is_sound(&self) -> bool {
+        let word = |text: &str| !text.contains([',', '=', '\t', '\n', ' ']);
+        let texts = [
+            &self.dev,
+            &self.mode,
+            &self.script,
+            &self.kind,
+            &self.backend,
+        ];
+        texts.into_iter().all(|text| word(text))
+            && !self.dev.is_empty()
+            && !self.params.is_empty()
+            && !self.params.contains(['\t', '\n'])
+            && !self.back.contains(['\t', '\n'])
+    }
+
+    /// The specification for `xl block-attach` (xl-disk-configuration(5)) with `domain` as back end.
+    pub(crate) fn spec(&self, domain: &str) -> String {
+        let access = if self.mode.contains('w') { "w" } else { "r" };
+        let mut spec = format!(
+            "format=raw,vdev={},access={access},backend={domain}",
+            self.dev
+        );
+        if matches!(self.backend.as_str(), "phy" | "qdisk") {
+            spec += &format!(",backendtype={}", self.backend);
+        }
+        if self.kind == "cdrom" {
+            spec += ",devtype=cdrom";
+        }
+        if !self.script.is_empty() && !self.script.ends_with("/scripts/block") {
+            spec += &format!(",script={}", self.script);
+        }
+        // The last one, since it takes all that follows.
+        spec + ",target=" + &self.params
+    }
+
+    /// The line that it is remembered as; [`Device::parse`] undoes it.
+    pub(crate) fn line(&self) -> String {
+        [
+            &self.back,
+            &self.dev,
+            &self.params,
+            &self.mode,
+            &self.script,
+            &self.kind,
+            &self.backend,
+        ]
+        .map(String::as_str)
+        .join("\t")
+    }
+
+    /// Reads a line; `None` if it is not one of [`Device::line`].
+    pub(crate) fn parse(line: &str) -> Option<Self> {
+        let words: Vec<_> = line.split('\t').map(String::from).collect();
+        let [back, dev, params, mode, script, kind, backend] = words.try_into().ok()?;
+        let mut numbers = back.rsplit('/');
+        let device = Device {
+            number: numbers.next()?.parse().ok()?,
+            guest: numbers.next()?.parse().ok()?,
+            back,
+            dev,
+            params,
+            mode,
+            script,
+            kind,
+            backend,
+        };
+        device.is_sound().then_some(device)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A disk for tests.
+    pub(crate) fn disk(guest: DomId, number: u32, domain: DomId) -> Device {
+        Device {
+            guest,
+            number,
+            back: format!("/local/domain/{domain}/backend/vbd/{guest}/{number}"),
+            dev: "xvdb".into(),
+            params: "/dev/xvda".into(),
+            mode: "w".into(),
+            script: "/etc/xen/scripts/block".into(),
+            kind: "disk".into(),
+            backend: "phy".into(),
+        }
+    }
+
+    #[test]
+    fn specifications() {
+        let plain = disk(7, 51728, 4);
+        assert_eq!(
+            plain.spec("drv"),
+            "format=raw,vdev=xvdb,access=w,backend=drv,backendtype=phy,target=/dev/xvda"
+        );
+        assert_eq!(plain.domain(), Some(4));
+        assert_eq!(plain.front(), "/local/domain/7/device/vbd/51728");
+        let odd = Device {
+            mode: "r".into(),
+            script: "/etc/xen/scripts/block-tap".into(),
+            kind: "cdrom".into(),
+            params: "cow:base=/a,delta=/b c".into(),
+            ..plain
+        };
+        assert_eq!(
+            odd.spec("drv"),
+            "format=raw,vdev=xvdb,access=r,backend=drv,backendtype=phy,devtype=cdrom,\
+             script=/etc/xen/scripts/block-tap,target=cow:base=/a,delta=/b c"
+        );
+    }
+
+    #[test]
+    fn lines_come_back() {
+        let disk = disk(7, 51728, 4);
+        assert_eq!(Device::parse(&disk.line()), Some(disk.clone()));
+        let bare = Device {
+            script: String::new(),
+            ..disk.clone()
+        };
+        assert_eq!(Device::parse(&bare.line()), Some(bare));
+        for bad in [
+            "",
+            "a\tb",
+            &disk.line().replace("51728", "x"),
+            &(disk.line() + "\tmore"),
+        ] {
+            assert_eq!(Device::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_would_change_the_meaning_of_a_specification_is_refused() {
+        for text in ["xvdb,access=w", "xvdb\n", "a b", "a=b"] {
+            let line = Device {
+                dev: text.into(),
+                ..disk(7, 51728, 4)
+            }
+            .line();
+            assert_eq!(Device::parse(&line), None, "{text}");
+        }
+    }
+}
