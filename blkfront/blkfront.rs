@@ -20,8 +20,12 @@
 //! for requests, is done by the device's work, not in the xenwatch thread, which all devices of
 //! the domain share: to add the disk (which reads the partition table), to take it away.
 //!
-//! A detach that comes while the disk is open takes effect at the last close. A back end that goes
-//! to `Closed`, or a device that is removed, does not wait: requests in flight fail.
+//! When the domain of the back end dies, and the device comes again with a new one, the disk is kept:
+//! see `keep.rs`.
+//!
+//! A detach that comes while the disk is open takes effect at the last close. When the back end goes
+//! to `Closed`, or a device is removed and not kept, nothing is waited for and requests in flight
+//! fail; only a device that is unbound from a healthy back end writes back first.
 //!
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h); protocol: `xen/io/blkif.h`
 
@@ -37,6 +41,7 @@ use kernel::{
 };
 use xenbus::{
     delayed::DelayedWork,
+    noio,
     prelude::*,
     protocol::{
         negotiate::{Discard, Flush},
@@ -50,6 +55,7 @@ mod connect;
 mod disk;
 mod features;
 mod hwqueue;
+mod keep;
 mod mq;
 mod pages;
 mod queue;
@@ -59,7 +65,9 @@ mod transport;
 /// A device.
 #[pin_data]
 pub(crate) struct Blkfront {
-    dev: ARef<Device>,
+    /// Changes when the disk is adopted.
+    #[pin]
+    dev: Mutex<ARef<Device>>,
     vdev: Vdev,
     name: Name,
     queues: Arc<Queues>,
@@ -113,6 +121,9 @@ impl Driver for Blkfront {
     const DEVICE_TYPE: &'static CStr = c"vbd";
 
     fn probe(dev: &Device<Core>) -> Result<Arc<Self>> {
+        if let Some(this) = noio::scope(|| keep::adopt(dev)) {
+            return Ok(this);
+        }
         let number = connect::read_vdev(dev).inspect_err(|e| {
             dev.fatal(*e, fmt!("reading virtual-device"));
         })?;
@@ -136,7 +147,7 @@ impl Driver for Blkfront {
         let kept: ARef<Device> = dev.into();
         let this = Arc::pin_init(
             pin_init!(Self {
-                dev: kept,
+                dev <- new_mutex!(kept),
                 vdev,
                 name: vdev.name(),
                 queues,
@@ -163,6 +174,9 @@ impl Driver for Blkfront {
     }
 
     fn remove(this: &Arc<Self>, dev: &Device<Core>) {
+        if noio::scope(|| keep::keep(this, dev)) {
+            return;
+        }
         // Taken from a back end that is well (by an unbind), the disk may write back what is dirty.
         // Otherwise its users are told, and nothing is waited for: this may be the xenwatch thread,
         // which all devices share.
@@ -170,27 +184,7 @@ impl Driver for Blkfront {
             || !this.queues.is_well()
             || dev.has_vanished()
             || dev.otherend_state() != XenbusState::Connected;
-        if lost {
-            this.queues.shut(true);
-            this.queues.disconnect(Mode::Gone);
-        }
-        let chores = core::mem::take(&mut *this.queues.chores().lock());
-        drop(chores);
-        let (disk, minors) = {
-            let mut state = this.state.lock();
-            state.closing = Closing::Done;
-            state.tags = None;
-            (state.disk.take(), state.minors.take())
-        };
-        if let Some(disk) = &disk {
-            disk.remove(lost);
-        }
-        this.queues.shut(true);
-        this.queues.disconnect(Mode::Gone);
-        this.queues.forget();
-        // Not before: what starts its queue has gone now.
-        drop(disk);
-        drop(minors);
+        this.end(lost);
     }
 
     fn resume(this: &Arc<Self>, _dev: &Device<Core>) -> Result {
@@ -217,6 +211,36 @@ impl Driver for Blkfront {
 }
 
 impl Blkfront {
+    /// The device, as it is now.
+    fn dev(&self) -> ARef<Device> {
+        self.dev.lock().clone()
+    }
+
+    /// Ends the device, and takes its disk away. If it is `lost`, nothing is waited for.
+    fn end(&self, lost: bool) {
+        if lost {
+            self.queues.shut(true);
+            self.queues.disconnect(Mode::Gone);
+        }
+        let chores = core::mem::take(&mut *self.queues.chores().lock());
+        drop(chores);
+        let (disk, minors) = {
+            let mut state = self.state.lock();
+            state.closing = Closing::Done;
+            state.tags = None;
+            (state.disk.take(), state.minors.take())
+        };
+        if let Some(disk) = &disk {
+            disk.remove(lost);
+        }
+        self.queues.shut(true);
+        self.queues.disconnect(Mode::Gone);
+        self.queues.forget();
+        // Not before: what starts its queue has gone now.
+        drop(disk);
+        drop(minors);
+    }
+
     /// The back end has gone to state `other`.
     fn back_changed(&self, dev: &Device<Core>, other: XenbusState) {
         let own = dev.state();
@@ -294,7 +318,7 @@ impl Blkfront {
             if state.closing == Closing::Done {
                 drop(state);
                 // In case a fatal error has written `Closing` since.
-                return self.dev.frontend_closed();
+                return self.dev().frontend_closed();
             }
             state.closing = Closing::Lost;
         }
@@ -351,7 +375,7 @@ impl Blkfront {
         state.closing = Closing::Done;
         state.ready = true;
         drop(state);
-        self.dev.frontend_closed();
+        self.dev().frontend_closed();
     }
 }
 
@@ -369,6 +393,7 @@ module! {
 struct Module {
     #[pin]
     driver: Registration<Blkfront>,
+    shelf: keep::Shelf,
     freed: AllFreed,
     major: Major,
 }
@@ -378,6 +403,7 @@ impl kernel::InPlaceModule for Module {
         try_pin_init!(Self {
             major: Module::major()?,
             freed: AllFreed,
+            shelf: keep::Shelf::new()?,
             driver <- Registration::new(module),
         })
     }

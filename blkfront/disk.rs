@@ -50,6 +50,7 @@ impl Blkfront {
             Some(disk) => {
                 self.state.lock().todo.limits = true;
                 disk.set_capacity(offer.disk.sectors);
+                disk.set_read_only(offer.disk.read_only);
             }
             None => self.make_disk(&offer).inspect_err(|e| {
                 dev.fatal(*e, fmt!("making the disk {}", self.name.as_str()));
@@ -88,7 +89,7 @@ impl Blkfront {
         let disk = Arc::new(disk, GFP_KERNEL)?;
 
         dev_info!(
-            self.dev.dev(),
+            self.dev().dev(),
             "{}: {} sectors, flush: {:?}, {} of {} requests, segments: {}, {}\n",
             self.name.as_str(),
             offer.disk.sectors,
@@ -132,13 +133,13 @@ impl Blkfront {
 
     /// Shows the disk to everybody.
     pub(crate) fn add(&self, disk: &Disk<Queues>) {
-        let added = disk.add(self.dev.dev());
+        let added = disk.add(self.dev().dev());
         let mut state = self.state.lock();
         state.ready = true;
         if let Err(e) = added {
             state.closing = Closing::Lost;
             drop(state);
-            self.dev.fatal(e, fmt!("adding {}", self.name.as_str()));
+            self.dev().fatal(e, fmt!("adding {}", self.name.as_str()));
         }
     }
 
@@ -153,10 +154,10 @@ impl Blkfront {
             let mut state = self.state.lock();
             if revoked {
                 if state.flush.flush() && !features.flush().flush() {
-                    dev_warn!(self.dev.dev(), "the back end does not flush any more\n");
+                    dev_warn!(self.dev().dev(), "the back end does not flush any more\n");
                 }
                 if state.discard.is_some() && !features.can_discard(false) {
-                    dev_warn!(self.dev.dev(), "the back end does not discard any more\n");
+                    dev_warn!(self.dev().dev(), "the back end does not discard any more\n");
                     state.discard = None;
                 }
                 state.flush = features.flush();
@@ -164,7 +165,7 @@ impl Blkfront {
             (state.limits(), state.tags.clone())
         };
         if let Err(e) = disk.set_limits(&limits) {
-            dev_warn!(self.dev.dev(), "changing the limits of requests: {e:?}\n");
+            dev_warn!(self.dev().dev(), "changing the limits of requests: {e:?}\n");
         }
         let (rings, _) = self.queues.rings();
         let (known, tags) = (self.queues.known(), tags.filter(|_| changed));

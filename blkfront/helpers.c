@@ -146,6 +146,24 @@ sector_t blkfront_helper_capacity(struct gendisk *disk)
 	return get_capacity(disk);
 }
 
+/* Whoever calls this is alone with the parents: nobody else adds a disk to them. */
+int blkfront_helper_set_parent(struct gendisk *disk, struct device *parent)
+{
+	struct device *dev = disk_to_dev(disk);
+	/* "block" in the old parent's directory; shared only if there is no old parent. */
+	struct kobject *dir = dev->parent ? kobject_get(dev->kobj.parent) : NULL;
+	int err = device_move(dev, parent, parent ? DPM_ORDER_DEV_AFTER_PARENT : DPM_ORDER_NONE);
+
+	/*
+	 * device_move() does not give back the reference on that directory which device_add() took, as
+	 * device_del() does. What is left beside ours is that one.
+	 */
+	if (!err && dir && kref_read(&dir->kref) == 2)
+		kobject_put(dir);
+	kobject_put(dir);
+	return err;
+}
+
 int blkfront_helper_register_blkdev(unsigned int major, const char *name)
 {
 	return register_blkdev(major, name);

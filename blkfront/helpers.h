@@ -6,6 +6,7 @@
 
 #include <linux/types.h>
 
+struct device;
 struct gendisk;
 struct hd_geometry;
 struct io_comp_batch;
@@ -49,6 +50,7 @@ void blkfront_helper_init_limits(struct queue_limits *lim, const struct blkfront
 int blkfront_helper_update_limits(struct request_queue *q, const struct blkfront_limits *from);
 void blkfront_helper_set_geometry(struct hd_geometry *geo, u8 heads, u8 sectors, u16 cylinders);
 int blkfront_helper_cdrom_ioctl(unsigned int cmd, unsigned long arg, bool cdrom);
+int blkfront_helper_set_parent(struct gendisk *disk, struct device *parent);
 sector_t blkfront_helper_capacity(struct gendisk *disk);
 int blkfront_helper_register_blkdev(unsigned int major, const char *name);
 bool blkfront_helper_has_pv_disks(void);

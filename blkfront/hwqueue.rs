@@ -221,11 +221,11 @@ impl HwQueue {
                 // First stop, then ask to be started: that may be at once.
                 inner.stopped = true;
                 rq.stop_queue();
-                if grants {
+                if grants > 0 {
                     if let Some(wakeup) = &inner.wakeup {
-                        // A request that waits already keeps its number: one, since to be started
-                        // too early only means to stop again.
-                        wakeup.grants.request(1);
+                        // Fewer than these are free, so that it is not started before there are
+                        // more; a request that waits already keeps its number.
+                        wakeup.grants.request(grants);
                     }
                 }
                 // Not `EBUSY`: the start may come before the block layer has put the request
@@ -271,7 +271,7 @@ impl Inner {
         rq: Request<Queues>,
     ) -> core::result::Result<(), (Request<Queues>, Unsent)> {
         match (self.mode, &mut self.ring) {
-            (Mode::Waiting, _) => Err((rq, Unsent::Wait { grants: false })),
+            (Mode::Waiting, _) => Err((rq, Unsent::Wait { grants: 0 })),
             (Mode::Live, Some(ring)) if !ring.is_broken() => {
                 let features = shared.features();
                 let mut secure = false;

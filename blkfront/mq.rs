@@ -74,6 +74,11 @@ kernel::sync::global_lock! {
     unsafe(uninit) static MINORS: Mutex<KVec<core::ops::Range<u32>>> = KVec::new();
 }
 
+kernel::sync::global_lock! {
+    // SAFETY: `Major::new` initialises it, before which there is no device.
+    pub(crate) unsafe(uninit) static KEPT: Mutex<crate::keep::Keeper> = crate::keep::Keeper::new();
+}
+
 /// Minor numbers that no other disk of ours has. Dropping them gives them back.
 pub(crate) struct Minors(core::ops::Range<u32>);
 
@@ -120,7 +125,10 @@ impl Major {
         static INIT: AtomicBool = AtomicBool::new(false);
         if !INIT.swap(true, Ordering::Relaxed) {
             // SAFETY: Done once.
-            unsafe { MINORS.init() };
+            unsafe {
+                MINORS.init();
+                KEPT.init();
+            }
         }
         // SAFETY: The name is a C string that lives forever.
         to_result(unsafe { blkfront_helper_register_blkdev(major, name.as_char_ptr()) })?;

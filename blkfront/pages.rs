@@ -122,7 +122,8 @@ pub(crate) fn granted(
         Some(gref) => Ok(gref),
         None => {
             if reserve.is_empty() {
-                reserve.refill(left)?;
+                // One will do when they are short: the other pages may have theirs.
+                reserve.refill(left).or_else(|_| reserve.refill(1))?;
             }
             page.grant(reserve, domid, readonly)
         }

@@ -142,10 +142,10 @@ impl Ring {
         rq: Request<Queues>,
     ) -> core::result::Result<(), (Request<Queues>, Unsent)> {
         let Some(transport) = &mut self.transport else {
-            return Err((rq, Unsent::Wait { grants: false }));
+            return Err((rq, Unsent::Wait { grants: 0 }));
         };
         if self.front.free() == 0 {
-            return Err((rq, Unsent::Wait { grants: false }));
+            return Err((rq, Unsent::Wait { grants: 0 }));
         }
         let raw = transport.start(operation, secure, id, rq)?;
         // There is room, as was asked above.

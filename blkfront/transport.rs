@@ -124,9 +124,9 @@ pub(crate) enum Outcome {
 /// Why a request was not sent.
 #[derive(Clone, Copy)]
 pub(crate) enum Unsent {
-    /// Something is short that there will be when a request is answered; or, if `grants` is set,
-    /// when the grant table has free references.
-    Wait { grants: bool },
+    /// Something is short that there will be when a request is answered; or, if `grants` is not 0,
+    /// when the grant table has that many free references.
+    Wait { grants: u16 },
     /// It ends here.
     End(Result),
 }
@@ -284,20 +284,17 @@ impl Transport {
         let readonly = operation != op::READ && !keeps;
         let mut reserve = GrantReserve::empty();
         if !keeps && count > 0 {
-            reserve
-                .refill(count as u16)
-                .map_err(|_| Unsent::Wait { grants: true })?;
+            reserve.refill(count as u16).map_err(|_| Unsent::Wait {
+                grants: count as u16,
+            })?;
         }
         let mut list = None;
         if indirect {
-            let mut page = self
-                .lists
-                .take()
-                .map_err(|_| Unsent::Wait { grants: false })?;
+            let mut page = self.lists.take().map_err(|_| Unsent::Wait { grants: 0 })?;
             let mut own = GrantReserve::empty();
             if granted(&mut page, &mut own, 1, self.domid, !keeps).is_err() {
                 self.lists.give(page);
-                return Err(Unsent::Wait { grants: true });
+                return Err(Unsent::Wait { grants: 1 });
             }
             list = Some(page);
         }
@@ -316,7 +313,7 @@ impl Transport {
                 segments.grant(i, &mut reserve, self.domid, readonly)
             } else {
                 let Ok(mut page) = self.data.take() else {
-                    result = Err(Unsent::Wait { grants: false });
+                    result = Err(Unsent::Wait { grants: 0 });
                     break;
                 };
                 let left = count.wrapping_sub(i) as u16;
@@ -329,7 +326,7 @@ impl Transport {
                 gref
             };
             let Ok(gref) = gref else {
-                result = Err(Unsent::Wait { grants: true });
+                result = Err(Unsent::Wait { grants: 1 });
                 break;
             };
             let segment = Segment {

@@ -34,6 +34,10 @@ extern "C" {
         cylinders: u16,
     );
     fn blkfront_helper_cdrom_ioctl(cmd: c_uint, arg: c_ulong, cdrom: bool) -> c_int;
+    fn blkfront_helper_set_parent(
+        disk: *mut bindings::gendisk,
+        parent: *mut bindings::device,
+    ) -> c_int;
     fn blkfront_helper_capacity(disk: *mut bindings::gendisk) -> u64;
 }
 
@@ -257,6 +261,28 @@ impl<T: Operations> Disk<T> {
         })?;
         self.added.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Changes whether nothing may be written. Sleeps.
+    pub(crate) fn set_read_only(&self, read_only: bool) {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::set_disk_ro(self.disk.as_ptr(), read_only) };
+    }
+
+    /// Whether everybody sees the disk.
+    pub(crate) fn is_added(&self) -> bool {
+        self.added.load(Ordering::Acquire)
+    }
+
+    /// Puts an added disk below another device, or below none. Not to be called at the same time as
+    /// [`Disk::remove`]. Sleeps.
+    pub(crate) fn set_parent(&self, parent: Option<&kernel::device::Device>) -> Result {
+        // CAST: `Device` is a transparent wrapper of the C structure.
+        let parent = parent.map_or(ptr::null_mut(), |parent| {
+            ptr::from_ref(parent).cast::<bindings::device>().cast_mut()
+        });
+        // SAFETY: By the type invariant; the parent is live, or there is none.
+        to_result(unsafe { blkfront_helper_set_parent(self.disk.as_ptr(), parent) })
     }
 
     /// The disk's request queue.

@@ -100,10 +100,10 @@ pub fn front(own: XenbusState, other: XenbusState) -> Result<FrontAction, OutOfO
         (Initialised, Connected) => FrontAction::Connect,
         (Connected, Connected) => FrontAction::Resize,
 
+        // Its driver is another one than before, and takes up our ring where the other has stopped.
+        (Connected, InitWait) => FrontAction::Nothing,
         // It has lost our ring, and with it the requests in there.
-        (Connected, Initialising | InitWait | Initialised) => {
-            return Err(OutOfOrder { own, other })
-        }
+        (Connected, Initialising | Initialised) => return Err(OutOfOrder { own, other }),
         // Not ready yet; or gone for the moment, and with its domain perhaps back in another.
         _ => FrontAction::Nothing,
     })
@@ -249,7 +249,7 @@ mod tests {
             assert_eq!(front(own, Unknown), Ok(Nothing));
             assert_eq!(front(own, Reconfiguring), Ok(Nothing));
         }
-        for other in [Initialising, InitWait, Initialised] {
+        for other in [Initialising, Initialised] {
             let own = XenbusState::Connected;
             assert_eq!(front(own, other), Err(OutOfOrder { own, other }));
         }
@@ -257,6 +257,11 @@ mod tests {
             front(Initialised, InitWait),
             Ok(Nothing),
             "it has not seen us yet"
+        );
+        assert_eq!(
+            front(XenbusState::Connected, InitWait),
+            Ok(Nothing),
+            "it is about to take up our ring"
         );
     }
 
