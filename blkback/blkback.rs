@@ -53,6 +53,7 @@ use ring::Rings;
 use vbd::{Number, Vbd};
 use xenbus::{
     connection::Connection,
+    delayed::DelayedWork,
     kthread::jiffies,
     prelude::*,
     protocol::{
@@ -110,6 +111,8 @@ pub(crate) struct Blkback {
 #[derive(Default)]
 struct Outside {
     watch: Option<Watch>,
+    /// Closes the connection when the disk has finished what it was slow with.
+    closer: Option<DelayedWork>,
     attributes: Option<bio::Attributes>,
 }
 
@@ -142,7 +145,12 @@ impl Driver for Blkback {
         let watcher = this.clone();
         let path = CString::try_from_fmt(fmt!("{}/physical-device", dev.nodename()))?;
         let watch = Watch::new(path, move |_| watcher.physical_device_changed())?;
-        this.outside.lock().watch = Some(watch);
+        let closer = this.clone();
+        let closer = DelayedWork::new(move || closer.close_when_done())?;
+        let mut outside = this.outside.lock();
+        outside.watch = Some(watch);
+        outside.closer = Some(closer);
+        drop(outside);
         Ok(this)
     }
 
@@ -158,6 +166,7 @@ impl Driver for Blkback {
                 link.change(|link| link.closed(|| ()));
                 if !link.is_closed() {
                     dev.error(EBUSY, fmt!("the disk has not finished its requests"));
+                    this.queue_closer();
                 }
             }
             Ok(BackAction::Unregister) => {
@@ -165,6 +174,7 @@ impl Driver for Blkback {
                 link.change(|link| link.closed(|| drop(this.vbd.lock().take())));
                 if !link.is_closed() && state == XenbusState::Closed {
                     dev.error(EBUSY, fmt!("the disk has not finished its requests"));
+                    this.queue_closer();
                     return After::Keep;
                 }
                 return After::Unregister;
@@ -196,6 +206,8 @@ impl Driver for Blkback {
         // Each is taken out under the lock and dropped without it.
         let watch = this.outside.lock().watch.take();
         drop(watch);
+        let closer = this.outside.lock().closer.take();
+        drop(closer);
         let attributes = this.outside.lock().attributes.take();
         drop(attributes);
         // The state node is left alone, so that the device may be bound again.
@@ -205,7 +217,35 @@ impl Driver for Blkback {
     }
 }
 
+/// How often a connection that could not be closed is looked at, in milliseconds.
+const CLOSE_MS: u32 = 100;
+
 impl Blkback {
+    fn queue_closer(&self) {
+        if let Some(closer) = &self.outside.lock().closer {
+            closer.queue(CLOSE_MS);
+        }
+    }
+
+    /// Closes the connection of a front end that has gone, once the disk has finished; then looks
+    /// at what the front end wants, of which there will be no other word.
+    fn close_when_done(&self) {
+        let mut link = self.link.lock();
+        if link.is_closed() {
+            return;
+        }
+        if !link.has_ended() {
+            drop(link);
+            return self.queue_closer();
+        }
+        link.change(|link| link.closed(|| ()));
+        match connect::front_state(&self.otherend) {
+            XenbusState::Initialising => link.change(Link::wait),
+            XenbusState::Initialised | XenbusState::Connected => self.connect(&mut link),
+            _ => {}
+        }
+    }
+
     /// The hotplug script has written which device is behind the disk; or the watch is new.
     fn physical_device_changed(&self) {
         let mut link = self.link.lock();

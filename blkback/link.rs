@@ -106,6 +106,15 @@ impl Link {
         }
     }
 
+    /// Whether closing would not wait for the disk.
+    pub(crate) fn has_ended(&self) -> bool {
+        match self {
+            Link::Up(..) => false,
+            Link::Closing(_, Some(rings)) => rings.has_ended(),
+            _ => true,
+        }
+    }
+
     /// Whether nothing is on its way any more.
     pub(crate) fn is_closed(&self) -> bool {
         matches!(self, Link::Closed(_) | Link::Gone)

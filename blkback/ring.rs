@@ -108,6 +108,11 @@ impl Rings {
         }
     }
 
+    /// Whether the service has been stopped, and has come to its end.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.service.is_none() && !self.served.load(Ordering::Acquire)
+    }
+
     /// Stops the service: what the disk has been given is waited for and answered, then the rings
     /// are unmapped and the event channels closed. Says whether that has come to its end.
     ///

@@ -93,7 +93,10 @@ fn unmap_op(page: RawPage, handle: bindings::grant_handle_t) -> bindings::gnttab
             bindings::GNTMAP_host_map,
             handle,
         );
-        op.assume_init()
+        let mut op = op.assume_init();
+        // Not "okay" to begin with, should the hypercall fail as a whole.
+        op.status = bindings::GNTST_general_error as i16;
+        op
     }
 }
 

@@ -209,12 +209,14 @@ impl<T, S: DerefMut<Target = [Entry<T>]>> Kept<S> {
 
     /// Whether a purge is due, since there are more than `max`, or would be if there were room.
     pub fn is_over(&self, max: usize) -> bool {
-        self.len > max || (self.len == max && self.overflow)
+        let max = max.min(self.capacity());
+        self.len > max || (self.len == max && self.len > 0 && self.overflow)
     }
 
     /// Takes out what is not in use: all that was last used before `before`; and when the table has
     /// overflown `max`, at least what is above it and a twentieth. Hands each to `each`.
     pub fn purge(&mut self, before: Option<u64>, max: usize, mut each: impl FnMut(T)) {
+        let max = max.min(self.capacity());
         let mut wanted = 0usize;
         if self.is_over(max) {
             let excess = self.len.wrapping_sub(max);
@@ -385,6 +387,19 @@ mod tests {
         table.purge(None, 30, |gref| gone.push(gref));
         assert_eq!(table.len(), 29, "the excess, and a twentieth");
         assert_eq!(table.take(0), Taken::Here(Place(99)));
+    }
+
+    #[test]
+    fn a_place_is_given_back_once() {
+        let mut table = table(4);
+        keep(&mut table, 1, 1);
+        keep(&mut table, 2, 2);
+        // A place that nobody could have: the list of idle entries stays in order.
+        table.put(Place(2), 3);
+        table.put(Place(3), 3);
+        let mut gone = Vec::new();
+        table.clear(|gref| gone.push(gref));
+        assert_eq!((gone.as_slice(), table.len()), ([1, 2].as_slice(), 0));
     }
 
     #[test]
