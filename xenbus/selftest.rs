@@ -46,6 +46,10 @@ impl kernel::Module for Selftest {
             "watch: fires on a change, and not once dropped",
             watch_fires(),
         );
+        run.test(
+            "watch: a flood of changes is one event, xsa349",
+            watch_flood(),
+        );
         run.test("grant: a mapped page's access does not end", grant_mapped());
         run.test("grant: an empty reserve grants nothing", grant_reserve());
         run.test(
@@ -184,6 +188,29 @@ fn watch_fires() -> Result {
     NIL.write(DIR, c"x", c"3")?;
     kernel::time::delay::fsleep(kernel::time::Delta::from_millis(200));
     ensure(seen.load(Acquire) == after)
+}
+
+fn watch_flood() -> Result {
+    let _scratch = Scratch;
+    NIL.write(DIR, c"x", c"1")?;
+    let seen = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let count = seen.clone();
+    let path = CString::try_from_fmt(fmt!("data/xenbus-selftest/x"))?;
+    let watch = Watch::new(path, move |_path| {
+        count.fetch_add(1, Full);
+        // Slower than the changes come.
+        kernel::time::delay::fsleep(kernel::time::Delta::from_millis(300));
+    })?;
+    eventually(|| seen.load(Acquire) >= 1)?;
+    for _ in 0..100 {
+        NIL.write(DIR, c"x", c"2")?;
+    }
+    // What is queued by now is all that comes: one, or two where the writes took long.
+    let queued = seen.load(Acquire);
+    kernel::time::delay::fsleep(kernel::time::Delta::from_millis(2000));
+    let came = seen.load(Acquire);
+    drop(watch);
+    ensure(came > 1 && came <= queued + 2)
 }
 
 /// This domain's own id, as another domain would name it.

@@ -14,7 +14,7 @@ usage: hostile front SCENARIO... [options]   in a guest: be the front end
        hostile back SCENARIO... [options]    in dom0: be the back end
        hostile front --list                  the scenarios, each in a line
        hostile back --list
-       hostile grants DOMID [REMOTE]         count a guest's grants to REMOTE (0)
+       hostile grants DOMID [REMOTE|all]     count a guest's grants to REMOTE (0)
 
 options of front and back:
   --device N      the disk's number, such as 51728 for xvdb (front: the only vbd
@@ -24,8 +24,16 @@ options of front and back:
                   at 1 MiB, where the scenarios misbehave
   --seed N        of the random scenarios (1)
   --count N       their number of messages (1000)
+  --seconds S     end `soak` after this time, with whatever count
+  --from N        the first batch of `soak` (0), to repeat what has failed
+  --rest          front: do rest in `idle`
+  --load COMMAND  back: run by the shell all the time of `soak`; is to read and
+                  write the disk, @, errors or not
+  --reread COMMAND  back: is to read the disk at 1 MiB twice through the page
+                  cache, a second apart, and fail if that differs
+  --irqs COMMAND  back: is to print how many interrupts of disks the guest has had
   --timeout S     seconds to wait for the other end (10)
-  --tolerant      front: do not insist on what only our own back end does
+  --tolerant      do not insist on what only our own drivers do
 
 SCENARIO may be `all`: every one that leaves the device usable. Output is KTAP;
 the exit code is 0 if all passed, 1 if one failed, 2 if it could not be tried.

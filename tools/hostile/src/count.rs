@@ -6,19 +6,22 @@ use crate::Result;
 
 /// Prints `granted N mapped M`. Run in dom0.
 pub(crate) fn main(mut args: Args) -> Result<u8> {
-    let mut number = |what| -> Result<Option<u16>> {
-        let word = args.next();
-        Ok(word
-            .map(|w| w.parse())
-            .transpose()
-            .map_err(|_| format!("bad {what}"))?)
+    let number = |word: String, what: &str| -> Result<u16> {
+        word.parse().map_err(|_| format!("bad {what}").into())
     };
-    let domid = number("DOMID")?.ok_or("grants needs a DOMID")?;
-    let remote = number("REMOTE")?.unwrap_or(0);
-    let grants = xen::privcmd::grants(domid)?
-        .get(&remote)
-        .copied()
-        .unwrap_or_default();
+    let domid = number(args.next().ok_or("grants needs a DOMID")?, "DOMID")?;
+    let remote = match args.next().as_deref() {
+        Some("all") => None,
+        Some(word) => Some(number(word.into(), "REMOTE")?),
+        None => Some(0),
+    };
+    let mut grants = xen::privcmd::Grants::default();
+    for (domid, given) in xen::privcmd::grants(domid)? {
+        if remote.is_none_or(|remote| remote == domid) {
+            grants.granted += given.granted;
+            grants.mapped += given.mapped;
+        }
+    }
     println!("granted {} mapped {}", grants.granted, grants.mapped);
     Ok(0)
 }

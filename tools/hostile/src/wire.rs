@@ -27,9 +27,19 @@ pub(crate) const OKAY: i16 = 0;
 pub(crate) const ERROR: i16 = -1;
 pub(crate) const NOT_SUPPORTED: i16 = -2;
 
-/// The byte at which the entry of a free-running index starts.
+/// The byte at which the entry of a free-running index starts, in a ring of one page.
 pub(crate) fn entry(index: u32) -> usize {
-    HEADER + (index % ENTRIES) as usize * ENTRY
+    entry_of(index, ENTRIES)
+}
+
+/// The byte at which the entry of a free-running index starts, in a ring of `entries`.
+pub(crate) fn entry_of(index: u32, entries: u32) -> usize {
+    HEADER + (index % entries) as usize * ENTRY
+}
+
+/// Entries in a ring of `pages`: a power of two.
+pub(crate) fn entries(pages: usize) -> u32 {
+    1 << ((pages * 4096 - HEADER) / ENTRY).ilog2()
 }
 
 /// A segment: part of a granted page.
@@ -41,6 +51,15 @@ pub(crate) struct Seg {
 }
 
 impl Seg {
+    /// A segment out of a list.
+    pub(crate) fn parse(b: &[u8]) -> Self {
+        Seg {
+            gref: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
+            first: b[4],
+            last: b[5],
+        }
+    }
+
     /// The whole page.
     pub(crate) fn page(gref: u32) -> Self {
         Seg {
@@ -110,6 +129,14 @@ impl Request {
         op == self.op() || (self.op() == INDIRECT && op == self.0[1])
     }
 
+    /// The operation that an honest answer has: of an indirect request, the one within.
+    pub(crate) fn answer_op(&self) -> u8 {
+        match self.op() {
+            INDIRECT => self.0[1],
+            op => op,
+        }
+    }
+
     pub(crate) fn id(&self) -> u64 {
         self.word(8)
     }
@@ -122,16 +149,21 @@ impl Request {
         u64::from_le_bytes(std::array::from_fn(|i| self.0[at + i]))
     }
 
+    /// Of an indirect request: the operation, the number of segments, the pages that list them.
+    pub(crate) fn list(&self) -> (u8, u16, [u32; 8]) {
+        let gref = |i: usize| u32::from_le_bytes(std::array::from_fn(|b| self.0[28 + 4 * i + b]));
+        let count = u16::from_le_bytes([self.0[2], self.0[3]]);
+        (self.0[1], count, std::array::from_fn(gref))
+    }
+
+    /// Of a discard: the number of sectors.
+    pub(crate) fn discarded(&self) -> u64 {
+        self.word(24)
+    }
+
     /// The segments of a request that is not indirect, at most eleven.
     pub(crate) fn segs(&self) -> Vec<Seg> {
-        let one = |i: usize| {
-            let b = &self.0[24 + 8 * i..32 + 8 * i];
-            Seg {
-                gref: u32::from_le_bytes([b[0], b[1], b[2], b[3]]),
-                first: b[4],
-                last: b[5],
-            }
-        };
+        let one = |i: usize| Seg::parse(&self.0[24 + 8 * i..32 + 8 * i]);
         (0..usize::from(self.0[1]).min(11)).map(one).collect()
     }
 }
@@ -171,6 +203,8 @@ mod tests {
         assert!(entry(ENTRIES - 1) + ENTRY <= 4096);
         assert_eq!(entry(ENTRIES), entry(0));
         assert_eq!(entry(u32::MAX), entry(ENTRIES - 1));
+        assert_eq!((entries(1), entries(16)), (ENTRIES, 512));
+        assert!(entry_of(511, 512) + ENTRY <= 16 * 4096);
     }
 
     #[test]

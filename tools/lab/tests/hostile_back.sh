@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # A back end that misbehaves in every way we know; the front end gives that disk up, leaks nothing.
-# timeout: 150
+# timeout: 420
 #
 # `hostile back` serves disks of its own to a guest with an ordinary front end, has the guest read
 # from them, and counts the guest's grants after each. xvda, served by dom0's back end, is innocent
@@ -10,7 +10,8 @@ tolerant=
 [ "$MODULES_FRONT" = ours ] || tolerant=--tolerant
 
 swap_driver back "$MODULES_BACK" || bail "no back end"
-guest_start g pv modules=none || bail "no guest"
+guest_start g pv modules=none vcpus=2 || bail "no guest"
+guest_run g "$free_at_once"
 if [ "$MODULES_FRONT" = ours ]; then
 	guest_driver g ours
 else
@@ -23,6 +24,15 @@ guest_run g 'dd if=/dev/urandom of=/tmp/data bs=64k count=16 && dd if=/tmp/data 
 
 poke="$LAB/guestctl run g 20 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
 	dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct'"
+# Twice through the page cache, which goes with the last close.
+reread="$LAB/guestctl run g 20 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
+	exec 3</dev/@; dd if=/dev/@ of=/tmp/1 bs=4096 skip=256 count=8 && sleep 1 &&
+	dd if=/dev/@ of=/tmp/2 bs=4096 skip=256 count=8 && cmp /tmp/1 /tmp/2'"
+load="$LAB/guestctl run g 60 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
+	fio --name=load --filename=/dev/@ --rw=randrw --bsrange=4k-128k --direct=1 --ioengine=libaio --iodepth=32 \
+		--size=2m --io_size=8m --norandommap --continue_on_error=all --fsync=64'"
+irqs="$LAB/guestctl run g 20 \"awk '/blkif/ { n += \\\$2 + \\\$3 } END { print n + 0 }' /proc/interrupts\""
+ulimit -n 16384
 while read -r line; do
 	case $line in
 	"ok "*"# SKIP "*)
@@ -33,7 +43,7 @@ while read -r line; do
 	"not ok "*) not_ok "${line#not ok * }" ;;
 	"# "*) echo "$line" ;;
 	esac
-done < <(hostile back ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-1000}" --timeout $((10 * LAB_STRETCH)) --poke "$poke" $tolerant)
+done < <(hostile back ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-1000}" --timeout $((10 * LAB_STRETCH)) --poke "$poke" --reread "$reread" --load "$load" --irqs "$irqs" $tolerant)
 
 check "innocent disk still serves" guest_run g 'dd if=/dev/xvda bs=64k count=16 iflag=direct | cmp - /tmp/data'
 stopped=$(guest_dmesg g | grep -ciE 'disabled for further use|broke the protocol')

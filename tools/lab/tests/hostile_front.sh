@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # A front end that misbehaves in every way we know; the back end refuses, stops, leaks nothing.
-# timeout: 150
+# timeout: 420
 #
 # The guest has three disks: xvda, served to an ordinary front end, is innocent and has to go on;
 # xvdb is the hostile one's; xvdc is like it, but read-only. `hostile` speaks for the last two.
@@ -15,7 +15,7 @@ grants() {
 # settled WANT: the grants come to be WANT. The innocent disk has some too, while it works.
 settled() {
 	local now
-	for _ in {1..40}; do
+	for _ in {1..80}; do
 		now=$(grants)
 		[ "$now" = "$1" ] && return
 		sleep 0.05
@@ -58,6 +58,7 @@ leaking() {
 
 swap_driver back "$MODULES_BACK" || bail "no back end"
 guest_start g pv modules=none || bail "no guest"
+guest_run g "$free_at_once"
 id=$(guest_domid g)
 innocent=$(lab_disk 16) rw=$(lab_disk 16) ro=$(lab_disk 16)
 dd if=/dev/urandom of="$ro" bs=1M count=16 2>/dev/null
@@ -66,7 +67,8 @@ ro_sum=$(sha256sum <"$ro")
 # Without autoprobe the front end takes only the disk that it is told to.
 guest_run g 'echo 0 >/sys/bus/xen/drivers_autoprobe; modprobe -a xen-gntalloc xen-evtchn' || bail "no modules in the guest"
 if [ "$MODULES_FRONT" = ours ]; then
-	guest_driver g ours
+	# What the innocent disk has granted is to come to rest, between its requests.
+	guest_driver g none && guest_run g 'cd /lab/modules; insmod rust_xenbus.ko && insmod blkfront.ko feature_persistent=0 max_indirect_segments=0'
 else
 	guest_run g 'modprobe xen-blkfront feature_persistent=0'
 fi || bail "no front end"
@@ -92,6 +94,24 @@ while [ $# -gt 0 ]; do
 	hostile_front 51728 "${@:1:12}"
 	shift $(($# < 12 ? $# : 12))
 done
+if [ "$MODULES_BACK" = ours ]; then
+	check "storms of events were seen through" [ "$(cat "/sys/bus/xen-backend/devices/vbd-$id-51728/xenbus/spurious_events")" -ge 3 ]
+fi
+# After the answer nothing is mapped but the ring, as long as pages are not to be kept.
+mapped() {
+	local now
+	for _ in {1..15}; do
+		now=$(grants)
+		[ "${now##* }" = "$1" ] && return
+		sleep 0.1
+	done
+	echo "grants: $now; mapped should be $1"
+	return 1
+}
+guest_bg g idle "hostile front idle --rest --device 51728 $tolerant"
+guest_run g 'i=0; until [ -e /tmp/hostile-idle ]; do sleep 0.1; i=$((i + 1)); [ $i -lt 100 ] || exit 1; done'
+check "nothing stays mapped after the answer" mapped $((${before##* } + 1))
+guest_wait g idle >/dev/null
 # These may cost the device, so each has its own.
 hostile_front 51728 state-garbage
 hostile_front 51744 state-removed

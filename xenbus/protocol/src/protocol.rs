@@ -39,7 +39,7 @@
 //!
 //! All by `tools/host-tests`, each also by itself:
 //!
-//! - `src`: unit and property tests beside the code (`cargo test -p protocol`)
+//! - `src`: unit and property tests beside the code (`cargo test -p protocol` in `tools/`)
 //! - `oracle`: against Xen's own C headers, their layout and their behaviour, C at either end
 //! - `loom`: all interleavings of the two ends, on a weakly ordered machine
 //! - `fuzz`: a hostile peer made of bytes, with a corpus
@@ -52,6 +52,8 @@
 #[cfg(any(test, feature = "mock"))]
 extern crate std;
 
+#[cfg(test)]
+mod advisories;
 pub mod blkif;
 pub mod fence;
 pub mod kept;

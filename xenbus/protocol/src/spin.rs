@@ -2,7 +2,7 @@
 
 //! How long a thread looks at a ring before it sleeps.
 //!
-//! To sleep until an event comes costs two changes of task, an interrupt, and a hypercall at either
+//! To sleep until an event comes costs two context switches, an interrupt, and a hypercall at either
 //! end; to look at the ring over and over costs a CPU. Which is the better one depends on how soon
 //! there is something to do again, which [`Spin`] learns from how long the thread has slept.
 
@@ -44,7 +44,7 @@ impl Mode {
 
     /// The mode with this name or number.
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.trim();
+        let text = text.trim_ascii();
         let number = text.parse::<u8>().ok();
         Self::ALL
             .into_iter()

@@ -4,7 +4,8 @@
 //! - `device.rs`: the disk's back end, step by step
 //! - `responses.rs`: responses and indices that are wrong; the front end gives the disk up
 //! - `setup.rs`: store entries and states that are wrong
-//! - `fuzz.rs`: random ones
+//! - `shapes.rs`: offers of many queues, pages and segments, and pages that are kept mapped
+//! - `fuzz.rs`: random ones; `soak.rs`: an honest exchange, mutated, as many as one likes
 //!
 //! Every scenario has a disk of its own, made and removed. Afterwards the guest must have as many
 //! references granted to dom0, and dom0 as many mapped, as before.
@@ -13,6 +14,8 @@ mod device;
 mod fuzz;
 mod responses;
 mod setup;
+mod shapes;
+mod soak;
 
 use std::time::{Duration, Instant};
 
@@ -28,8 +31,15 @@ pub(crate) struct Lab {
     number: u64,
     timeout: Duration,
     poke: String,
+    pub(crate) load: Option<String>,
+    pub(crate) reread: Option<String>,
+    pub(crate) irqs: Option<String>,
     pub(crate) seed: u64,
     pub(crate) count: u64,
+    /// How long `soak` lasts at most.
+    pub(crate) limit: Duration,
+    /// The first disk of `soak`.
+    pub(crate) from: u64,
     /// The front end may be one that is less strict than ours.
     pub(crate) tolerant: bool,
     made: u64,
@@ -74,6 +84,8 @@ impl Lab {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// The advisories whose hole it looks for, as the name of a regression test.
+    pub(crate) advisory: Option<&'static str>,
     pub(crate) run: fn(&mut Lab) -> Result<Outcome>,
 }
 
@@ -84,7 +96,24 @@ impl Scenario {
         about: &'static str,
         run: fn(&mut Lab) -> Result<Outcome>,
     ) -> Self {
-        Scenario { name, about, run }
+        Scenario {
+            name,
+            about,
+            advisory: None,
+            run,
+        }
+    }
+
+    /// The same, as the regression test of advisories.
+    pub(crate) const fn of(mut self, advisory: &'static str) -> Self {
+        self.advisory = Some(advisory);
+        self
+    }
+
+    /// Its name, and that as a regression test.
+    fn names(&self) -> String {
+        let also = self.advisory.map(|a| format!(" ({a})"));
+        format!("{}{}", self.name, also.unwrap_or_default())
     }
 }
 
@@ -93,13 +122,18 @@ fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     responses::SCENARIOS
         .iter()
         .chain(setup::SCENARIOS)
+        .chain(shapes::SCENARIOS)
         .chain(fuzz::SCENARIOS)
+        .chain(soak::SCENARIOS)
 }
 
 /// The command.
 pub(crate) fn main(mut args: Args) -> Result<u8> {
     if args.flag("--list") {
-        scenarios().for_each(|s| println!("{:<22} {}", s.name, s.about));
+        scenarios().for_each(|s| {
+            let also = s.advisory.map(|a| format!(" [{a}]")).unwrap_or_default();
+            println!("{:<22} {}{also}", s.name, s.about)
+        });
         return Ok(0);
     }
     let mut lab = Lab {
@@ -109,6 +143,11 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
         poke: args
             .value("--poke")?
             .ok_or("back needs a --poke; see `hostile --help`")?,
+        load: args.value("--load")?,
+        reread: args.value("--reread")?,
+        irqs: args.value("--irqs")?,
+        limit: Duration::from_secs(args.value("--seconds")?.unwrap_or(86_400)),
+        from: args.value("--from")?.unwrap_or(0),
         seed: args.value("--seed")?.unwrap_or(1),
         count: args.value("--count")?.unwrap_or(1000),
         tolerant: args.flag("--tolerant"),
@@ -123,7 +162,9 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
     let mut chosen = Vec::new();
     for name in &names {
         let before = chosen.len();
-        chosen.extend(scenarios().filter(|s| s.name == name || name == "all"));
+        chosen.extend(
+            scenarios().filter(|s| s.name == name || s.advisory == Some(name) || name == "all"),
+        );
         ensure!(chosen.len() > before, "no scenario {name:?}");
     }
     let mut ktap = Ktap::start(chosen.len());
@@ -135,7 +176,7 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
             (s.run)(&mut lab)
         };
         ktap.note(&format!("{} ms", began.elapsed().as_millis()));
-        ktap.result(s.name, result);
+        ktap.result(&s.names(), result);
     }
     Ok(ktap.code())
 }

@@ -2,9 +2,10 @@
 //! Responses and indices that are wrong. The front end gives the disk up with one message: reads
 //! fail, no request comes any more, and the disk goes away in good order.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use super::device::{Device, CLOSED};
+use super::device::{Device, CLOSED, CONNECTED, INIT_WAIT};
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed, Skipped};
 use crate::wire::*;
@@ -13,19 +14,25 @@ use xen::gntdev::MappedPages;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("good", "an honest back end: reads succeed", good),
-    Scenario::new("answer-twice", "a response twice", answer_twice),
+    Scenario::new("answer-twice", "a response twice", answer_twice).of("xsa376_answer_twice"),
     Scenario::new(
         "id-never-sent",
         "a response for an id that is free",
         id_never_sent,
     ),
     Scenario::new(
+        "id-not-pending",
+        "a response for an id that is free, in place of another's",
+        id_not_pending,
+    )
+    .of("xsa376_not_pending"),
+    Scenario::new(
         "id-unknown",
         "a response for an id beyond the ring",
         id_unknown,
     ),
-    Scenario::new("id-huge", "a response for an id of 64 bits", id_huge),
-    Scenario::new("overrun", "more responses than requests", overrun),
+    Scenario::new("id-huge", "a response for an id of 64 bits", id_huge).of("xsa376_unknown_id"),
+    Scenario::new("overrun", "more responses than requests", overrun).of("xsa376_overrun"),
     Scenario::new("overrun-far", "a producer index 2^31 ahead", overrun_far),
     Scenario::new(
         "backwards",
@@ -48,10 +55,21 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         error,
     ),
     Scenario::new(
+        "flush-revoked",
+        "flushes offered, then refused as unknown: written all the same, and no more come",
+        flush_revoked,
+    ),
+    Scenario::new(
+        "barrier",
+        "barriers offered and no flushes: a flush is an empty barrier",
+        barrier,
+    ),
+    Scenario::new(
         "keep-grant",
         "an answer while the page is still mapped",
         keep_grant,
-    ),
+    )
+    .of("xsa396_end_access"),
     Scenario::new(
         "request-index",
         "the front end's own indices overwritten: goes on",
@@ -61,7 +79,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "event-storm",
         "5,000 notifications for nothing: goes on",
         event_storm,
-    ),
+    )
+    .of("xsa391_event_storm"),
     Scenario::new(
         "never-answer",
         "no answer, then Closed: the read fails",
@@ -140,6 +159,13 @@ fn instead(lab: &mut Lab, wrong: fn(&mut Device, &Request) -> Result) -> Result<
     })
 }
 
+fn id_not_pending(lab: &mut Lab) -> Result<Outcome> {
+    // As many responses as requests: it is not the ring that notices.
+    instead(lab, |dev, request| {
+        dev.answer(response((request.id() + 7) % 32))
+    })
+}
+
 fn id_unknown(lab: &mut Lab) -> Result<Outcome> {
     instead(lab, |dev, request| {
         dev.answer(response(request.id() + u64::from(ENTRIES)))
@@ -210,7 +236,7 @@ fn failing(lab: &mut Lab, status: i16) -> Result<Outcome> {
             while let Some(r) = dev.next()? {
                 dev.answer(Response {
                     id: r.id(),
-                    op: r.op(),
+                    op: r.answer_op(),
                     status,
                 })?;
             }
@@ -237,6 +263,65 @@ fn status(lab: &mut Lab) -> Result<Outcome> {
 
 fn error(lab: &mut Lab) -> Result<Outcome> {
     failing(lab, ERROR)
+}
+
+/// Has the guest write and flush, answers flushes and barriers with `status`, and gives their
+/// operations.
+fn flushes(dev: &mut Device, status: i16) -> Result<Vec<u8>> {
+    dev.start(&dev.flushing_poke())?;
+    let mut seen = Vec::new();
+    let until = Instant::now() + dev.timeout;
+    loop {
+        while let Some(request) = dev.next()? {
+            if [FLUSH, BARRIER].contains(&request.op()) {
+                seen.push(request.op());
+                dev.answer(Response {
+                    id: request.id(),
+                    op: request.op(),
+                    status,
+                })?;
+            } else {
+                dev.serve(&request)?;
+            }
+        }
+        if let Some(exit) = dev.poked(Duration::ZERO, false)? {
+            ensure!(exit.success(), "the guest's write failed: {exit}");
+            return Ok(seen);
+        }
+        ensure!(Instant::now() < until, "the guest's write has no end");
+        dev.wait(Duration::from_millis(20))?;
+    }
+}
+
+fn flush_revoked(lab: &mut Lab) -> Result<Outcome> {
+    lab.with(|dev| {
+        dev.connect()?;
+        let seen = flushes(dev, NOT_SUPPORTED)?;
+        ensure!(seen.contains(&FLUSH), "no flush came: {seen:?}");
+        let seen = flushes(dev, OKAY)?;
+        ensure!(seen.is_empty(), "flushes still come: {seen:?}");
+        dev.verify()?;
+        Ok(Passed)
+    })
+}
+
+fn barrier(lab: &mut Lab) -> Result<Outcome> {
+    lab.with(|dev| {
+        dev.offer()?;
+        dev.put("feature-barrier", 1)?;
+        dev.unset("feature-flush-cache")?;
+        dev.set_state(INIT_WAIT)?;
+        dev.attach()?;
+        dev.set_state(CONNECTED)?;
+        dev.await_state(&[CONNECTED])?;
+        let seen = flushes(dev, OKAY)?;
+        ensure!(
+            seen.contains(&BARRIER) && !seen.contains(&FLUSH),
+            "what came is {seen:?}"
+        );
+        dev.verify()?;
+        Ok(Passed)
+    })
 }
 
 fn keep_grant(lab: &mut Lab) -> Result<Outcome> {
@@ -291,11 +376,41 @@ fn request_index(lab: &mut Lab) -> Result<Outcome> {
     })
 }
 
+/// How many interrupts of its disks the guest has had, if it can be asked.
+fn interrupts(irqs: &Option<String>) -> Result<Option<u64>> {
+    let Some(command) = irqs else {
+        return Ok(None);
+    };
+    let output = Command::new("/bin/sh").arg("-c").arg(command).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    Ok(Some(
+        text.trim()
+            .parse()
+            .map_err(|_| format!("{command} says {text:?}"))?,
+    ))
+}
+
 fn event_storm(lab: &mut Lab) -> Result<Outcome> {
+    let irqs = lab.irqs.clone();
     lab.with(|dev| {
         dev.connect()?;
+        let before = interrupts(&irqs)?;
+        let start = Instant::now();
         for _ in 0..5_000 {
             dev.ring()?.channel.notify()?;
+            // The time in which an interrupt could be taken.
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        let took = start.elapsed().as_millis() as u64;
+        // The kernel lets two spurious events in a row pass, and delays the next by one jiffy (4 ms)
+        // at least.
+        if let (Some(before), Some(after)) = (before, interrupts(&irqs)?) {
+            let came = after.saturating_sub(before);
+            println!("# {came} interrupts in {took} ms");
+            ensure!(
+                came < took / 2 + 20,
+                "the guest took {came} interrupts for nothing in {took} ms"
+            );
         }
         dev.verify()?;
         Ok(Passed)

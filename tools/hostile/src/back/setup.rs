@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::device::{CLOSED, CLOSING, CONNECTED, INITIALISING, INIT_WAIT, SECTORS};
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
+use crate::wire::Seg;
 use crate::{ensure, Result};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -32,6 +33,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "Connected at once: served",
         connected_first,
     ),
+    Scenario::new(
+        "blocks-4096",
+        "a disk of 4096-byte blocks: served, in whole blocks",
+        blocks_4096,
+    ),
     Scenario::new("closing-first", "Closing at once: closed", closing_first),
     Scenario::new(
         "state-garbage",
@@ -40,7 +46,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     ),
     Scenario::new(
         "state-back",
-        "InitWait and Initialising while connected",
+        "Initialising while connected, which ends it; InitWait, which does not",
         state_back,
     ),
     Scenario::new(
@@ -196,6 +202,32 @@ fn connected_first(lab: &mut Lab) -> Result<Outcome> {
     })
 }
 
+fn blocks_4096(lab: &mut Lab) -> Result<Outcome> {
+    lab.with(|dev| {
+        dev.offer()?;
+        dev.put("sector-size", 4096)?;
+        dev.put("physical-sector-size", 4096)?;
+        dev.set_state(INIT_WAIT)?;
+        dev.attach()?;
+        dev.set_state(CONNECTED)?;
+        dev.await_state(&[CONNECTED])?;
+        for _ in 0..3 {
+            let request = dev.trigger()?;
+            let whole = |seg: &Seg| (seg.first, seg.last) == (0, 7);
+            ensure!(
+                request.sector() % 8 == 0 && request.segs().iter().all(whole),
+                "sectors from {} on: {:?}",
+                request.sector(),
+                request.segs()
+            );
+            dev.serve(&request)?;
+            let status = dev.poked(dev.timeout, true)?;
+            ensure!(status.is_some_and(|s| s.success()), "the read: {status:?}");
+        }
+        Ok(Passed)
+    })
+}
+
 fn closing_first(lab: &mut Lab) -> Result<Outcome> {
     for state in [CLOSING, CLOSED] {
         lab.with(|dev| {
@@ -226,19 +258,27 @@ fn state_garbage(lab: &mut Lab) -> Result<Outcome> {
 
 fn state_back(lab: &mut Lab) -> Result<Outcome> {
     let tolerant = lab.tolerant;
-    for state in [INITIALISING, INIT_WAIT] {
-        lab.with(|dev| {
-            dev.connect()?;
-            dev.set_state(state)?;
-            if tolerant {
-                // The C front end does not look.
-                return dev.serve_for(Duration::from_millis(200)).map(|_| Passed);
-            }
-            dev.await_state(&[CLOSING, CLOSED])?;
-            Ok(Passed)
-        })?;
-    }
-    Ok(Passed)
+    lab.with(|dev| {
+        dev.connect()?;
+        dev.set_state(INITIALISING)?;
+        if tolerant {
+            // The C front end does not look.
+            return dev.serve_for(Duration::from_millis(200)).map(|_| Passed);
+        }
+        dev.await_state(&[CLOSING, CLOSED])?;
+        Ok(Passed)
+    })?;
+    // A back end that is bound anew says so, takes up the ring, and is `Connected` again.
+    lab.with(|dev| {
+        dev.connect()?;
+        dev.set_state(INIT_WAIT)?;
+        dev.serve_for(Duration::from_millis(200))?;
+        ensure!(
+            dev.their_state()? == CONNECTED,
+            "the front end has given up"
+        );
+        Ok(Passed)
+    })
 }
 
 fn state_flapping(lab: &mut Lab) -> Result<Outcome> {

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
-use crate::wire::{self, Request, Response, Seg, ENTRIES, OKAY, READ, WRITE};
+use crate::wire::{self, Request, Response, Seg, OKAY, READ, WRITE};
 use crate::{ensure, Result};
 use xen::evtchn::EventChannel;
 use xen::gntalloc::SharedPages;
@@ -32,16 +32,46 @@ pub(crate) struct Disk {
     pub(crate) sectors: u64,
     /// Whether the flag `VDISK_READONLY` is set.
     pub(crate) readonly: bool,
-    /// Whether indirect requests are offered.
-    pub(crate) indirect: bool,
+    /// The most segments of an indirect request; 0: they are not offered.
+    pub(crate) indirect: u64,
     /// Whether discard is offered.
     pub(crate) discard: bool,
 }
 
-/// A ring page and its event channel, with the front end's own indices.
+/// What the back end offers before there is a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offers {
+    pub(crate) queues: u32,
+    pub(crate) order: u32,
+    pub(crate) persistent: bool,
+}
+
+/// How to connect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Shape {
+    /// Number of queues.
+    pub(crate) queues: u32,
+    /// The rings have 2^order pages.
+    pub(crate) order: u32,
+    /// The back end may keep what it maps.
+    pub(crate) persistent: bool,
+}
+
+impl Shape {
+    /// One queue with a ring of one page.
+    pub(crate) const PLAIN: Self = Shape {
+        queues: 1,
+        order: 0,
+        persistent: false,
+    };
+}
+
+/// The pages of a ring and its event channel, with the front end's own indices.
 #[derive(Debug)]
 pub(crate) struct Ring {
     pub(crate) page: SharedPages,
+    /// How many there are.
+    pub(crate) entries: u32,
     pub(crate) channel: EventChannel,
     /// Requests put so far.
     pub(crate) prod: u32,
@@ -60,7 +90,11 @@ pub(crate) struct Device {
     backend_id: u16,
     timeout: Duration,
     pub(crate) disk: Disk,
-    ring: Option<Ring>,
+    pub(crate) shape: Shape,
+    /// One for each queue.
+    rings: Vec<Ring>,
+    /// The one that is in use.
+    at: usize,
     pub(crate) data: SharedPages,
     /// What the own nodes hold, as far as this process wrote them: each access to the store costs
     /// milliseconds under emulation.
@@ -92,7 +126,9 @@ impl Device {
             backend_id,
             timeout,
             disk,
-            ring: None,
+            shape: Shape::PLAIN,
+            rings: Vec::new(),
+            at: 0,
             data,
             written,
             healthy: false,
@@ -181,44 +217,52 @@ impl Device {
                 .collect();
             others.iter().try_for_each(|key| self.unset(key))?;
             self.set_state(INITIALISING)?;
+            self.shape = Shape::PLAIN;
         }
         self.await_state(&[INIT_WAIT])?;
         Ok(())
     }
 
-    /// Makes a ring whose indices all are `start`, in the pages of the last one if there was one.
+    /// Makes rings whose indices all are `start`, in the pages of the last ones where they fit.
     pub(crate) fn make_ring(&mut self, start: u32) -> Result {
-        let mut ring = match self.ring.take() {
-            Some(ring) => ring,
-            None => {
-                let page = SharedPages::alloc(self.backend_id, 1, true)?;
-                Ring {
-                    page,
-                    channel: EventChannel::alloc_unbound(self.backend_id)?,
-                    prod: 0,
-                    cons: 0,
-                }
-            }
-        };
-        ring.page.clear(0);
-        ring.page.store(wire::REQ_PROD, start);
-        ring.page.store(wire::RSP_PROD, start);
-        ring.page.store(wire::REQ_EVENT, start.wrapping_add(1));
-        ring.page.store(wire::RSP_EVENT, start.wrapping_add(1));
-        (ring.prod, ring.cons) = (start, start);
-        self.ring = Some(ring);
+        let pages = 1 << self.shape.order;
+        self.rings.truncate(self.shape.queues as usize);
+        self.rings.retain(|ring| ring.page.count() == pages);
+        while self.rings.len() < self.shape.queues as usize {
+            self.rings.push(Ring {
+                page: SharedPages::alloc(self.backend_id, pages, true)?,
+                entries: wire::entries(pages),
+                channel: EventChannel::alloc_unbound(self.backend_id)?,
+                prod: 0,
+                cons: 0,
+            });
+        }
+        for ring in &mut self.rings {
+            (0..pages).for_each(|page| ring.page.clear(page));
+            ring.page.store(wire::REQ_PROD, start);
+            ring.page.store(wire::RSP_PROD, start);
+            ring.page.store(wire::REQ_EVENT, start.wrapping_add(1));
+            ring.page.store(wire::RSP_EVENT, start.wrapping_add(1));
+            (ring.prod, ring.cons) = (start, start);
+        }
+        self.at = 0;
         Ok(())
     }
 
-    /// The ring.
+    /// The ring in use.
     pub(crate) fn ring(&mut self) -> Result<&mut Ring> {
-        Ok(self.ring.as_mut().ok_or("no ring")?)
+        Ok(self.rings.get_mut(self.at).ok_or("no ring")?)
     }
 
-    /// Gives up ring page and channel without a word.
+    /// Uses the ring of another queue from now on.
+    pub(crate) fn use_queue(&mut self, queue: usize) {
+        self.at = queue;
+    }
+
+    /// Gives up ring pages and channels without a word.
     pub(crate) fn drop_ring(&mut self) {
         self.healthy = false;
-        self.ring = None;
+        self.rings.clear();
     }
 
     /// Gives up the data pages, in use or not, and takes others.
@@ -234,18 +278,58 @@ impl Device {
         Ok(pages.grefs()[0])
     }
 
-    /// Writes the nodes that say where the ring is, but not the state.
+    /// Writes the nodes that say where the rings are, but not the state.
     pub(crate) fn publish(&mut self) -> Result {
-        let ring = self.ring()?;
-        let (gref, port) = (ring.page.grefs()[0], ring.channel.port());
-        self.put("ring-ref", gref)?;
-        self.put("event-channel", port)?;
+        let shape = self.shape;
+        if shape.order > 0 {
+            self.put("ring-page-order", shape.order)?;
+        }
+        if shape.queues > 1 {
+            self.put("multi-queue-num-queues", shape.queues)?;
+        }
+        if shape.persistent {
+            self.put("feature-persistent", 1)?;
+        }
+        for queue in 0..self.rings.len() {
+            let below = if shape.queues > 1 {
+                format!("queue-{queue}/")
+            } else {
+                String::new()
+            };
+            let ring = &self.rings[queue];
+            let (grefs, port) = (ring.page.grefs().to_vec(), ring.channel.port());
+            for (i, gref) in grefs.iter().enumerate() {
+                let number = if shape.order > 0 {
+                    i.to_string()
+                } else {
+                    String::new()
+                };
+                self.put(&format!("{below}ring-ref{number}"), gref)?;
+            }
+            self.put(&format!("{below}event-channel"), port)?;
+        }
         self.put("protocol", "x86_64-abi")
+    }
+
+    /// What the back end offers to a front end that is about to connect.
+    pub(crate) fn offers(&mut self) -> Result<Offers> {
+        self.restart()?;
+        Ok(Offers {
+            queues: self.theirs("multi-queue-max-queues")?.unwrap_or(1) as u32,
+            order: self.theirs("max-ring-page-order")?.unwrap_or(0) as u32,
+            persistent: self.theirs("feature-persistent")?.unwrap_or(0) > 0,
+        })
     }
 
     /// Connects as an honest front end does, with ring indices that begin at `start`.
     pub(crate) fn connect_at(&mut self, start: u32) -> Result {
+        self.connect_as(Shape::PLAIN, start)
+    }
+
+    /// [`Device::connect_at`], with rings of `shape`.
+    pub(crate) fn connect_as(&mut self, shape: Shape, start: u32) -> Result {
         self.restart()?;
+        self.shape = shape;
         self.make_ring(start)?;
         self.publish()?;
         self.set_state(INITIALISED)?;
@@ -274,7 +358,7 @@ impl Device {
             self.disk = Disk {
                 sectors: self.theirs("sectors")?.ok_or("no sectors")?,
                 readonly: self.theirs("info")?.ok_or("no info")? & 4 != 0,
-                indirect: self.theirs("feature-max-indirect-segments")?.unwrap_or(0) > 0,
+                indirect: self.theirs("feature-max-indirect-segments")?.unwrap_or(0),
                 discard: self.theirs("feature-discard")?.unwrap_or(0) > 0,
             };
         }
@@ -316,7 +400,8 @@ impl Device {
     pub(crate) fn submit(&mut self, requests: &[Request]) -> Result {
         let ring = self.ring()?;
         for r in requests {
-            ring.page.write(wire::entry(ring.prod), &r.0);
+            ring.page
+                .write(wire::entry_of(ring.prod, ring.entries), &r.0);
             ring.prod = ring.prod.wrapping_add(1);
         }
         ring.page.store(wire::REQ_PROD, ring.prod);
@@ -328,14 +413,16 @@ impl Device {
         let ring = self.ring()?;
         let prod = ring.page.load(wire::RSP_PROD);
         let claimed = prod.wrapping_sub(ring.cons);
+        let entries = ring.entries;
         ensure!(
-            claimed <= ENTRIES,
-            "the back end claims {claimed} responses in {ENTRIES} entries"
+            claimed <= entries,
+            "the back end claims {claimed} responses in {entries} entries"
         );
         let mut all = Vec::new();
         while ring.cons != prod {
             let mut bytes = [0; 16];
-            ring.page.read(wire::entry(ring.cons), &mut bytes);
+            ring.page
+                .read(wire::entry_of(ring.cons, ring.entries), &mut bytes);
             all.push(Response::parse(&bytes));
             ring.cons = ring.cons.wrapping_add(1);
         }

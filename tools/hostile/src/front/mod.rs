@@ -5,7 +5,8 @@
 //! - `requests.rs`: requests that are wrong in themselves; one error answer each
 //! - `ring.rs`: indices and notifications that are wrong; the ring stops
 //! - `setup.rs`: store entries and states that are wrong; the connection is refused
-//! - `fuzz.rs`: random ones
+//! - `shapes.rs`: many queues, many pages, pages that the back end keeps
+//! - `fuzz.rs`: random ones; `soak.rs`: exchanges of a corpus, mutated, as many as one likes
 //!
 //! After a scenario the device is closed and must come to rest in Closed; the next one connects it
 //! anew. Only where a single request was refused the connection is kept, and shown to serve.
@@ -15,6 +16,8 @@ mod fuzz;
 mod requests;
 mod ring;
 mod setup;
+mod shapes;
+mod soak;
 
 use std::time::{Duration, Instant};
 
@@ -29,6 +32,12 @@ pub(crate) struct Lab {
     pub(crate) dev: Device,
     pub(crate) seed: u64,
     pub(crate) count: u64,
+    /// How long `soak` lasts at most.
+    pub(crate) limit: Duration,
+    /// Rest in `idle`.
+    pub(crate) idle: bool,
+    /// The first batch of `soak`.
+    pub(crate) from: u64,
     /// The back end may be one that is less strict than ours.
     pub(crate) tolerant: bool,
 }
@@ -37,6 +46,8 @@ pub(crate) struct Lab {
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
+    /// The advisories whose hole it looks for, as the name of a regression test.
+    pub(crate) advisory: Option<&'static str>,
     pub(crate) run: fn(&mut Lab) -> Result<Outcome>,
     /// Whether the device can be connected again afterwards.
     pub(crate) reusable: bool,
@@ -52,9 +63,22 @@ impl Scenario {
         Scenario {
             name,
             about,
+            advisory: None,
             run,
             reusable: true,
         }
+    }
+
+    /// The same, as the regression test of advisories.
+    pub(crate) const fn of(mut self, advisory: &'static str) -> Self {
+        self.advisory = Some(advisory);
+        self
+    }
+
+    /// Its name, and that as a regression test.
+    fn names(&self) -> String {
+        let also = self.advisory.map(|a| format!(" ({a})"));
+        format!("{}{}", self.name, also.unwrap_or_default())
     }
 }
 
@@ -64,20 +88,28 @@ fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         .iter()
         .chain(ring::SCENARIOS)
         .chain(setup::SCENARIOS)
+        .chain(shapes::SCENARIOS)
         .chain(fuzz::SCENARIOS)
+        .chain(soak::SCENARIOS)
 }
 
 /// The command.
 pub(crate) fn main(mut args: Args) -> Result<u8> {
     if args.flag("--list") {
-        scenarios().for_each(|s| println!("{:<22} {}", s.name, s.about));
+        scenarios().for_each(|s| {
+            let also = s.advisory.map(|a| format!(" [{a}]")).unwrap_or_default();
+            println!("{:<22} {}{also}", s.name, s.about)
+        });
         return Ok(0);
     }
     let device = args.value("--device")?;
     let seed = args.value("--seed")?.unwrap_or(1);
     let count = args.value("--count")?.unwrap_or(1000);
+    let from = args.value("--from")?.unwrap_or(0);
     let timeout = Duration::from_secs(args.value("--timeout")?.unwrap_or(10));
     let tolerant = args.flag("--tolerant");
+    let idle = args.flag("--rest");
+    let limit = Duration::from_secs(args.value("--seconds")?.unwrap_or(86_400));
     let names = args.rest()?;
     ensure!(
         !names.is_empty(),
@@ -86,7 +118,9 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
     let mut chosen = Vec::new();
     for name in &names {
         let before = chosen.len();
-        chosen.extend(scenarios().filter(|s| s.name == name || (name == "all" && s.reusable)));
+        chosen.extend(scenarios().filter(|s| {
+            s.name == name || s.advisory == Some(name) || (name == "all" && s.reusable)
+        }));
         ensure!(chosen.len() > before, "no scenario {name:?}");
     }
     let device = match device {
@@ -97,6 +131,9 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
         dev: Device::open(device, timeout)?,
         seed,
         count,
+        from,
+        limit,
+        idle,
         tolerant,
     };
     let mut ktap = Ktap::start(chosen.len());
@@ -113,7 +150,7 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
             }
         }
         ktap.note(&format!("{} ms", began.elapsed().as_millis()));
-        ktap.result(s.name, result);
+        ktap.result(&s.names(), result);
     }
     if chosen.iter().all(|s| s.reusable) {
         lab.dev.close()?;

@@ -21,7 +21,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "overrun",
         "one request more than the ring holds: stopped",
         overrun,
-    ),
+    )
+    .of("xsa39_garbage_ends_the_ring"),
     Scenario::new(
         "overrun-far",
         "a producer index 2^31 ahead: stopped",
@@ -41,7 +42,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "rewrite",
         "requests that change while they are read: answered, nothing else",
         rewrite,
-    ),
+    )
+    .of("xsa155_copy_once"),
     Scenario::new(
         "response-index",
         "the back end's own indices overwritten: goes on",
@@ -51,12 +53,14 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "event-storm",
         "5,000 notifications for nothing: goes on",
         event_storm,
-    ),
+    )
+    .of("xsa332_event_storm"),
     Scenario::new(
         "vanish",
         "ring, buffers and channel given up with requests in flight",
         vanish,
-    ),
+    )
+    .of("xsa350_gone_in_flight"),
     Scenario::new(
         "closed-at-once",
         "Closed with requests in flight, without Closing",

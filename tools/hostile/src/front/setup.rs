@@ -19,7 +19,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "ring-ref-garbage",
         "ring-ref that is no reference",
         ring_ref_garbage,
-    ),
+    )
+    .of("xsa361_ring_grant_status"),
     Scenario::new(
         "ring-ref-revoked",
         "ring-ref that is granted no longer",
@@ -41,7 +42,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("protocol-garbage", "protocol that does not exist", |l| {
         nodes(l, &[("protocol", Some("z80-abi"))])
     }),
-    Scenario::new("queues", "0, many and nonsensical queues", queues),
+    Scenario::new("queues", "0, many and nonsensical queues", queues).of("no_queue_is_no_number"),
     Scenario::new("page-order", "rings of 2^5 pages and more", page_order),
     Scenario::new(
         "ring-preset",
@@ -63,7 +64,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "state-flapping",
         "states in quick random order",
         state_flapping,
-    ),
+    )
+    .of("xsa349_watch_flood"),
     Scenario {
         reusable: false,
         ..Scenario::new(

@@ -444,6 +444,7 @@ fn operations_that_are_not_offered() {
     assert_eq!(reason(&discard, &plainly), Some(Reason::Unsupported));
     let discard = RawRequest::discard(7, 0, 0, 8, false);
     assert_eq!(reason(&discard, &plainly), None);
+    assert_eq!(reason(&discard, &plain), Some(Reason::Unsupported));
     let discard = RawRequest {
         operation: op::READ,
         ..discard
