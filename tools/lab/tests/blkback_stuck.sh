@@ -27,5 +27,25 @@ check "the disk answers" dmsetup resume stuck
 check "the thread ends" wait_for 20 eval '[ "$(threads)" = 0 ]'
 check "the disk is closed" wait_for 10 dmsetup remove stuck
 check "the domain is gone" wait_for 20 domain_gone "$id"
+
+# A front end that says Closed, as that of a guest whose kernel is started anew, while the disk is slow.
+dmsetup create stuck --table "0 131072 linear $disk 0" && dmsetup mknodes
+guest_start h pv modules=c || bail "no third guest"
+id=$(guest_domid h)
+state() { xenstore-read "/local/domain/0/backend/vbd/$id/51728/state"; }
+check "attach" disk_attach h /dev/mapper/stuck xvdb
+guest_bg h load 'dd if=/dev/zero of=/dev/xvdb bs=64k oflag=direct'
+sleep 2
+check "the disk stops to answer" dmsetup suspend --noflush --nolockfs stuck
+xenstore-write "/local/domain/$id/device/vbd/51728/state" 6
+sleep 3
+is "the back end waits for it" "$(state)" 5
+check "the disk answers" dmsetup resume stuck
+check "the back end has closed" wait_for 10 eval '[ "$(state)" = 6 ]'
+xenstore-write "/local/domain/$id/device/vbd/51728/state" 1
+check "... and waits for the next front end" wait_for 10 eval '[ "$(state)" = 2 ]'
+check "guest destroyed" guest_destroy h
+check "its device goes" wait_for 20 test ! -e "/sys/bus/xen-backend/devices/vbd-$id-51728"
+check "the disk is closed" wait_for 10 dmsetup remove stuck
 check "rmmod" driver_unload blkback
 check "insmod again" driver_load blkback
