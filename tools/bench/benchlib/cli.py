@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from . import jobs, measure, profile, report, scale, svg
+from . import jobs, measure, polling, profile, report, scale, svg
 from xenlab.progress import Failure, kill_children, say
 
 
@@ -21,7 +21,7 @@ def arguments():
     parser.add_argument("--only", action="append", metavar="PATTERN",
                         help="only the jobs with such a name, as randread-4k-*; may be repeated")
     parser.add_argument("--pairs", metavar="LIST",
-                        help="front/back pairs with commas (%s)" % ",".join(jobs.PAIRS))
+                        help="front/back pairs with commas, of %s" % ", ".join(jobs.NAMES))
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--svg", metavar="FILE", help="write a bar chart there")
     parser.add_argument("--markdown", action="store_true", help="print the table as Markdown")
@@ -31,6 +31,8 @@ def arguments():
                         help="instead: where the instructions of a request of these jobs go")
     parser.add_argument("--scale", action="store_true",
                         help="instead: time and memory of a disk more, with 1, 16 and 64 disks")
+    parser.add_argument("--polling", action="store_true",
+                        help="instead: event channels against polling, in real time; on a quiet machine")
     parser.add_argument("--top", type=int, default=15, metavar="N", help="symbols that --profile lists (15)")
     parser.add_argument("--list", action="store_true", help="list the jobs")
     parser.add_argument("-v", "--verbose", action="store_true", help="show all that the boot prints")
@@ -54,6 +56,13 @@ def chosen_pairs(args):
     return pairs
 
 
+def refuse(args, mode, *names):
+    """Options that a mode has no use for are errors, not ignored."""
+    for name in names:
+        if getattr(args, name) not in (None, False, ""):
+            raise Failure("--%s has no use for --%s" % (mode, name))
+
+
 def command(args):
     if args.list:
         for job in jobs.JOBS:
@@ -61,8 +70,13 @@ def command(args):
         return 0
     pairs = chosen_pairs(args)
     if args.profile:
+        refuse(args, "profile", "only", "repeat")
         return profile.command(args, pairs)
+    if args.polling:
+        refuse(args, "polling", "pairs", "only", "quick", "scheduler", "svg")
+        return polling.command(args)
     if args.scale:
+        refuse(args, "scale", "only", "quick", "repeat", "scheduler", "svg")
         return scale.command(args)
     chosen = chosen_jobs(args)
     requests = jobs.QUICK_REQUESTS if args.quick else None
