@@ -121,7 +121,6 @@ impl Queue {
             self.set_timer();
             self.sleep(thread);
             self.finish(thread);
-            self.session.refresh(&mut self.limits);
             if self.session.must_stand_aside(self.index) {
                 self.stand_aside(thread);
             }
@@ -211,6 +210,8 @@ impl Queue {
     fn consume(&mut self, thread: &Current) -> Result<(), Overrun> {
         self.events.take_event();
         let result = loop {
+            // Here, since a ring that is polled may not leave this loop for long.
+            self.session.refresh(&mut self.limits);
             match bio::plugged(|| self.take(thread)) {
                 Ok(got) => self.useful |= got,
                 Err(e) => break Err(e),
