@@ -176,15 +176,7 @@ impl Device<Core> {
 
     /// Reads the other end's state from xenstore; `Unknown` when it has gone. Sleeps.
     pub fn otherend_state(&self) -> XenbusState {
-        self.read_state(self.otherend())
-    }
-
-    /// Reads this end's state from xenstore, which the toolstack may have written. Sleeps.
-    pub fn stored_state(&self) -> XenbusState {
-        self.read_state(self.nodename())
-    }
-
-    fn read_state(&self, path: &CStr) -> XenbusState {
+        let path = self.otherend();
         // SAFETY: The device is live and the path is a C string.
         XenbusState::from(unsafe {
             bindings::xenbus_read_driver_state(self.as_raw(), path.as_char_ptr())

@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Deref;
 
 use crate::page::Pages;
-use crate::sys::{self, Area, GntallocAlloc, GntallocDealloc, UnmapNotifyArg, MAX_REFS};
+use crate::sys::{self, Area, GntallocAlloc, GntallocDealloc, MAX_REFS};
 use crate::{DomId, UnmapNotify};
 
 /// Granted pages. Drop ends the grants; a page that the other domain still has mapped is kept by
@@ -59,16 +59,7 @@ impl SharedPages {
 
     /// Sets what happens when this process unmaps the pages or dies.
     pub fn notify_on_unmap(&self, notify: UnmapNotify) -> io::Result<()> {
-        let (byte, action, port) = notify.raw();
-        sys::ioctl(
-            &self.file,
-            &mut UnmapNotifyArg {
-                index: self.index + byte,
-                action,
-                port,
-            },
-        )
-        .map(drop)
+        notify.set(&self.file, self.index)
     }
 }
 

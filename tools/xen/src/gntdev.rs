@@ -6,9 +6,7 @@ use std::io;
 use std::ops::Deref;
 
 use crate::page::Pages;
-use crate::sys::{
-    self, Area, Foreign, GntdevMap, GntdevRef, GntdevUnmap, UnmapNotifyArg, MAX_REFS,
-};
+use crate::sys::{self, Area, Foreign, GntdevMap, GntdevRef, GntdevUnmap, MAX_REFS};
 use crate::{DomId, UnmapNotify};
 
 /// Mapped foreign pages. Drop unmaps them.
@@ -61,16 +59,7 @@ impl MappedPages {
 
     /// Sets what happens when this process unmaps the pages or dies.
     pub fn notify_on_unmap(&self, notify: UnmapNotify) -> io::Result<()> {
-        let (byte, action, port) = notify.raw();
-        sys::ioctl(
-            &self.file,
-            &mut UnmapNotifyArg {
-                index: self.index + byte,
-                action,
-                port,
-            },
-        )
-        .map(drop)
+        notify.set(&self.file, self.index)
     }
 }
 

@@ -17,6 +17,9 @@
 //!
 //! Everything but [`privcmd`] works in any domain whose kernel has the device.
 
+use std::fs::File;
+use std::io;
+
 pub mod evtchn;
 pub mod gntalloc;
 pub mod gntdev;
@@ -44,12 +47,14 @@ pub struct UnmapNotify {
 
 impl UnmapNotify {
     /// `(byte, action bits, port)` as `xen/gntdev.h` wants them.
-    fn raw(&self) -> (u64, u32, u32) {
-        let action = self.clear_byte.map_or(0, |_| 1) | self.send_event.map_or(0, |_| 2);
-        (
-            self.clear_byte.unwrap_or(0) as u64,
-            action,
-            self.send_event.unwrap_or(0),
-        )
+    /// Tells the device `file` of it, for the pages that it has at `index`; the argument of
+    /// gntalloc's request and that of gntdev's are the same.
+    fn set(&self, file: &File, index: u64) -> io::Result<()> {
+        let mut arg = sys::UnmapNotifyArg {
+            index: index + self.clear_byte.unwrap_or(0) as u64,
+            action: self.clear_byte.map_or(0, |_| 1) | self.send_event.map_or(0, |_| 2),
+            port: self.send_event.unwrap_or(0),
+        };
+        sys::ioctl(file, &mut arg).map(drop)
     }
 }

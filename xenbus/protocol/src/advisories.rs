@@ -3,9 +3,9 @@
 //! Regression tests, each named after the advisory whose hole it keeps closed: those that this
 //! crate holds the check against. `hostile --list` names those that need a kernel.
 
+use crate::blkif::tests::LIMITS;
 use crate::blkif::{
-    op, Abi, BadResponse, Limits, Offered, Parsed, Pending, RawRequest, Reason, Request, Response,
-    Segment, MAX_SEGMENTS,
+    op, Abi, BadResponse, Limits, Parsed, Pending, RawRequest, Reason, Request, Response, Segment,
 };
 use crate::mock::Area;
 use crate::negotiate;
@@ -13,20 +13,6 @@ use crate::ring::{index, Back, Codec, Front, Memory, HEADER};
 use core::cell::RefCell;
 use std::vec;
 use std::vec::Vec;
-
-const LIMITS: Limits = Limits {
-    capacity_sectors: 1000,
-    read_only: false,
-    max_segments: MAX_SEGMENTS,
-    max_indirect_segments: 256,
-    sector_size: 512,
-    features: Offered {
-        flush: true,
-        barrier: true,
-        discard: true,
-        secure_discard: true,
-    },
-};
 
 /// A memory whose peer turns every byte over as soon as it has been read, and that counts.
 struct Fickle {

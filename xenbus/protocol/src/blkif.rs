@@ -13,7 +13,7 @@
 mod pending;
 mod request;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use pending::{BadResponse, Busy, Pending};

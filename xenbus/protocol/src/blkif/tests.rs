@@ -72,7 +72,7 @@ fn raw() -> impl Strategy<Value = RawRequest> {
     })
 }
 
-const LIMITS: Limits = Limits {
+pub(crate) const LIMITS: Limits = Limits {
     capacity_sectors: 1000,
     read_only: false,
     max_segments: MAX_SEGMENTS,
