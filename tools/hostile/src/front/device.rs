@@ -118,6 +118,10 @@ impl Device {
         let data = SharedPages::alloc(backend_id, BUFFERS, true)?;
         let backend = backend.unwrap_or_default();
         store.watch(&format!("{backend}/state"), TOKEN)?;
+        // What an earlier run has asked for, and was ended before it took it back.
+        for key in ["feature-persistent", "multi-queue-num-queues", "ring-page-order"] {
+            store.remove(&format!("{node}/{key}"))?;
+        }
         let (disk, written) = (Disk::default(), HashMap::new());
         Ok(Device {
             store,
