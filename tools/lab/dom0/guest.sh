@@ -32,7 +32,7 @@ guest_start() {
 		echo "type='$type'"
 		echo "kernel='$kernel'"
 		echo "ramdisk='$ramdisk'"
-		echo "memory=$memory"
+		echo "memory=$((memory * ${LAB_MEMORY:-1}))"
 		echo "vcpus=$vcpus"
 		# without it Xen emulates the TSC under QEMU, and a PVH guest is half as fast
 		echo "tsc_mode='native'"
