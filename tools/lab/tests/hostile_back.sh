@@ -47,6 +47,6 @@ done < <(hostile back ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ
 
 check "innocent disk still serves" guest_run g 'dd if=/dev/xvda bs=64k count=16 iflag=direct | cmp - /tmp/data'
 stopped=$(guest_dmesg g | grep -ciE 'disabled for further use|broke the protocol')
-check "the front end has said of each disk why it stopped" [ "$stopped" -ge 7 ]
+[ -n "$HOSTILE" ] || check "the front end has said of each disk why it stopped" [ "$stopped" -ge 7 ]
 disk_detach g xvda
 guest_stop g

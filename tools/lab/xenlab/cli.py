@@ -126,7 +126,7 @@ def command(args):
     tests = payload.find_tests(args.tests) if args.command == "run" else []
     if os.geteuid():
         raise Failure("the lab needs root")
-    lab = Lab(getattr(args, "debug_kernel", False)).build()
+    lab = Lab(getattr(args, "debug_kernel", False)).build({n for t in tests for n in t.needs})
     run.forget_old_logs()
     if args.command == "modules":
         return 0 if modules.build(lab) else 1

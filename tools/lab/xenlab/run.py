@@ -134,7 +134,7 @@ class Run:
                     # the debug kernel needs more for itself
                     "LAB_MEMORY": 2 if self.lab.debug else 1}
         settings.update(self.settings)
-        payload.make(directory, tests, settings, self.built)
+        payload.make(directory, tests, settings, self.built, self.lab)
 
     def note(self, text):
         self.notes.append(text)
