@@ -13,6 +13,7 @@ import glob
 import inspect
 import os
 import re
+import shutil
 import subprocess
 import threading
 
@@ -176,6 +177,11 @@ def build_debug(part, directory):
                 binds=[(tree, DEBUG_TREE), (directory, "/out"), (config.DEBUG_KERNEL, "/debug")])
 
 
+def build_bios(part, directory):
+    """What an HVM guest starts with; dom0 has QEMU, but none of its firmware."""
+    shutil.copy(part.root.file("usr/share/seabios/bios-256k.bin"), os.path.join(directory, "bios.bin"))
+
+
 def read(path):
     with open(path) as f:
         return f.read()
@@ -242,14 +248,15 @@ class Lab:
                            [self.root, self.kernel, self.dom0])
         self.image = Part("image", images.build_image, images.texts(),
                           [self.kernel, self.dom0, self.boot, self.guest, self.driver])
-        # made only when a test needs it
+        # made only when a test needs them
+        self.bios = Part("bios", build_bios, [], [self.root])
         self.i386 = Part("i386", i386.build_i386, [config.I386_SUITE, inspect.getsource(i386)], [self.root])
         self.parts = [self.root, self.kernel, self.rust, self.dom0, self.boot, self.guest, self.driver,
                       self.image]
         if debug:
             # its tree has the metadata
             self.parts.remove(self.rust)
-        for part in self.parts + [self.i386]:
+        for part in self.parts + [self.bios, self.i386]:
             part.root, part.kernel = self.root, self.kernel
             part.dom0, part.boot, part.guest = self.dom0, self.boot, self.guest
             part.driver = self.driver
