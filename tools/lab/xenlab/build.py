@@ -6,18 +6,17 @@
   rust     the Rust metadata that its headers package leaves out
   debug    in place of these two: a kernel that looks for errors, built from the same source
   dom0     dom0's files
-and, in images.py, what is booted: boot, guest, image; in i386.py a 32-bit guest.
+and, in images.py, what is booted: boot, guest, image.
 """
 
 import glob
-import inspect
 import os
 import re
 import shutil
 import subprocess
 import threading
 
-from . import config, i386, images, sandbox
+from . import config, images, sandbox
 from .parts import Part, make
 from .progress import Failure, command, die_with_parent
 
@@ -67,24 +66,23 @@ def mirror(root):
 
 
 class Archive:
-    """apt on one suite of the archive, with a state directory of its own."""
+    """apt on the backports of the target suite, with a state directory of its own."""
 
-    def __init__(self, directory, address, log, suite=config.BACKPORTS, arch="amd64"):
+    def __init__(self, directory, address, log):
         self.directory, self.log = directory, log
         for name in ("lists/partial", "cache/archives/partial", "etc"):
             os.makedirs(os.path.join(directory, name))
         open(os.path.join(directory, "status"), "w").close()
         keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
         with open(os.path.join(directory, "etc/sources.list"), "w") as f:
-            f.write("deb [signed-by=%s] %s %s main\n" % (keys, address, suite))
+            f.write("deb [signed-by=%s] %s %s main\n" % (keys, address, config.BACKPORTS))
         with open(os.path.join(directory, "apt.conf"), "w") as f:
             f.write('Dir::State "{0}"; Dir::State::Lists "{0}/lists"; Dir::State::status "{0}/status";\n'
                     'Dir::Cache "{0}/cache"; Dir::Etc::SourceList "{0}/etc/sources.list";\n'
                     'Dir::Etc::SourceParts "/dev/null"; Dir::Etc::Preferences "/dev/null";\n'
                     'Dir::Etc::PreferencesParts "/dev/null"; APT::Sandbox::User "root";\n'
-                    'Acquire::Languages "none"; Acquire::Retries "3";\n'
-                    'APT::Architecture "{1}"; APT::Architectures "{1}";\n'
-                    .format(directory, arch))
+                    'Acquire::Languages "none"; APT::Architecture "amd64"; Acquire::Retries "3";\n'
+                    .format(directory))
         self.env = dict(os.environ, APT_CONFIG=os.path.join(directory, "apt.conf"), LC_ALL="C")
         command(["apt-get", "update"], log, env=self.env)
 
@@ -248,15 +246,14 @@ class Lab:
                            [self.root, self.kernel, self.dom0])
         self.image = Part("image", images.build_image, images.texts(),
                           [self.kernel, self.dom0, self.boot, self.guest, self.driver])
-        # made only when a test needs them
+        # made only when a test needs it
         self.bios = Part("bios", build_bios, [], [self.root])
-        self.i386 = Part("i386", i386.build_i386, [config.I386_SUITE, inspect.getsource(i386)], [self.root])
         self.parts = [self.root, self.kernel, self.rust, self.dom0, self.boot, self.guest, self.driver,
                       self.image]
         if debug:
             # its tree has the metadata
             self.parts.remove(self.rust)
-        for part in self.parts + [self.bios, self.i386]:
+        for part in self.parts + [self.bios]:
             part.root, part.kernel = self.root, self.kernel
             part.dom0, part.boot, part.guest = self.dom0, self.boot, self.guest
             part.driver = self.driver

@@ -10,8 +10,6 @@ BACKPORTS = SUITE + "-backports"
 KERNEL_SERIES = "7.2"
 KERNEL_RE = re.compile(r"^linux-image-(" + re.escape(KERNEL_SERIES) + r"\.\d+\+deb13-amd64)$")
 XEN = "4.20"
-# The last suite with a 32-bit kernel.
-I386_SUITE = "bookworm"
 
 # The toolchain of the target kernel, QEMU and Xen.
 ROOT_PACKAGES = """ca-certificates build-essential g++ rustc rust-src rustfmt rust-clippy

@@ -6,7 +6,7 @@
   modules/     our modules, without debug sections
   bin/         programs of tools/ for dom0
   lab.env      settings
-  i386/        the 32-bit guest, where a test needs it
+  bios/        and other parts that a test needs
   guest.cpio   appended to the guests' initramfs: init, modules, programs of tools/ for guests
 """
 
