@@ -41,9 +41,8 @@ use kernel::{
     bindings,
     error::to_result,
     ffi::{c_int, c_uint, c_void},
-    sync::rcu,
     time::{delay::fsleep, Delta},
-    types::Opaque,
+    types::{NotThreadSafe, Opaque},
 };
 use xenbus::{
     prelude::*,
@@ -52,6 +51,8 @@ use xenbus::{
 
 extern "C" {
     fn blkback_helper_noio();
+    fn blkback_helper_preempt_disable();
+    fn blkback_helper_preempt_enable();
 }
 
 /// A request, its bio, and its place in the list of those that are done.
@@ -353,10 +354,30 @@ impl Flight {
     }
 }
 
+/// The calling CPU runs nothing else but interrupts as long as there is one.
+struct NoPreemption(NotThreadSafe);
+
+impl NoPreemption {
+    fn new() -> Self {
+        // SAFETY: In any context; undone when it is dropped.
+        unsafe { blkback_helper_preempt_disable() };
+        NoPreemption(NotThreadSafe)
+    }
+}
+
+impl Drop for NoPreemption {
+    fn drop(&mut self) {
+        // SAFETY: Undoes what `new` did, on the same CPU.
+        unsafe { blkback_helper_preempt_enable() };
+    }
+}
+
 /// Takes a bio that is done. In any context.
 unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
-    // After the push the ring may end, and the module go, which waits for a grace period.
-    let _rcu = rcu::read_lock();
+    // Between the push and the wake-up nobody else wakes the thread: this is not the time to be
+    // preempted, as the worker of a loop device may be. And after the push the ring may end, and the
+    // module go, which waits for a grace period, that is, for the end of this section too.
+    let _whole = NoPreemption::new();
     // SAFETY: Set by `fill`; the flight is nobody else's before the push.
     let flight = unsafe { (*bio).bi_private.cast::<Flight>() };
     // We hold a reference of our own from here: after the push all the rest may go at once.

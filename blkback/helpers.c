@@ -19,6 +19,8 @@ unsigned int blkback_helper_max_discard(struct block_device *bdev);
 unsigned int blkback_helper_max_secure_erase(struct block_device *bdev);
 unsigned int blkback_helper_discard_granularity(struct block_device *bdev);
 void blkback_helper_noio(void);
+void blkback_helper_preempt_disable(void);
+void blkback_helper_preempt_enable(void);
 void blkback_helper_init_params(void);
 unsigned int blkback_helper_online_cpus(void);
 
@@ -85,6 +87,16 @@ unsigned int blkback_helper_discard_granularity(struct block_device *bdev)
 void blkback_helper_noio(void)
 {
 	memalloc_noio_save();
+}
+
+void blkback_helper_preempt_disable(void)
+{
+	preempt_disable();
+}
+
+void blkback_helper_preempt_enable(void)
+{
+	preempt_enable();
 }
 
 /* --- module parameters: the names, permissions and defaults of the C driver ----------------- */

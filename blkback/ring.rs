@@ -23,7 +23,7 @@ pub(crate) struct Rings {
     /// As in the service, which may be left to itself.
     served: Arc<AtomicBool>,
     /// Until it is stopped.
-    service: Option<Service>,
+    service: Option<KBox<Service>>,
 }
 
 /// The threads of a disk. Dropping it waits for their end.
@@ -33,6 +33,8 @@ pub(crate) struct Service {
     /// As in the virtual disk, which is not held: it is to go with the threads' work.
     served: Arc<AtomicBool>,
     _threads: KVec<Kthread>,
+    /// Of those that were left to themselves.
+    pub(crate) next: Option<KBox<Service>>,
 }
 
 impl Service {
@@ -88,15 +90,17 @@ impl Rings {
             let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| queue.run(thread))?;
             threads.push(thread, GFP_KERNEL)?;
         }
+        let service = Service {
+            number: vbd.number,
+            served: vbd.served(),
+            _threads: threads,
+            next: None,
+        };
         Ok(Rings {
             events,
             dev: dev.into(),
             served: vbd.served(),
-            service: Some(Service {
-                number: vbd.number,
-                served: vbd.served(),
-                _threads: threads,
-            }),
+            service: Some(KBox::new(service, GFP_KERNEL)?),
         })
     }
 

@@ -178,9 +178,22 @@ impl HwQueue {
     /// Gives pages back that were not used since the last time; whether there may be more another
     /// time.
     pub(crate) fn purge(&self) -> bool {
-        let mut inner = self.inner.lock();
-        let transport = inner.ring.as_mut().and_then(|ring| ring.transport());
-        transport.is_some_and(Transport::purge)
+        let mut again = false;
+        for which in 0..2 {
+            // Requests get a chance between the batches.
+            let done = loop {
+                let mut inner = self.inner.lock();
+                let transport = inner.ring.as_mut().and_then(|ring| ring.transport());
+                let Some(pages) = transport.and_then(|t| t.stacks().into_iter().nth(which)) else {
+                    break false;
+                };
+                if let Some(more) = pages.purge() {
+                    break more;
+                }
+            };
+            again |= done;
+        }
+        again
     }
 
     /// Shows the back end what was written into the ring.

@@ -13,6 +13,9 @@
 use kernel::prelude::*;
 use xenbus::{grant::GrantReserve, shared::SharedPage};
 
+/// How many pages [`Pages::purge`] looks at in a call: interrupts are off meanwhile.
+const PURGE: usize = 64;
+
 /// A stack of pages that no request has at the moment.
 pub(crate) struct Pages {
     free: KVVec<SharedPage>,
@@ -82,19 +85,28 @@ impl Pages {
     }
 
     /// Frees the pages that were not used since the last time, and that the back end has not mapped
-    /// any more. Says whether there may be more to free another time. In any context.
-    pub(crate) fn purge(&mut self) -> bool {
-        let idle = self.low.min(self.total.saturating_sub(self.least));
-        let (mut seen, mut freed) = (0, 0usize);
-        self.free.retain(|page| {
-            seen += 1;
-            let keep = seen > idle || page.end_access().is_some();
-            freed = freed.wrapping_add(usize::from(!keep));
-            keep
-        });
-        self.total = self.total.wrapping_sub(freed);
-        self.low = self.free.len();
-        self.total > self.least
+    /// any more: a batch, `None` if there is another one. Says at the end whether there may be more
+    /// to free another time. In any context.
+    pub(crate) fn purge(&mut self) -> Option<bool> {
+        for _ in 0..PURGE {
+            // Below that height lies what was not used and has not been looked at yet.
+            let Some(at) = self.low.checked_sub(1).filter(|_| self.total > self.least) else {
+                self.low = self.free.len();
+                return Some(self.total > self.least);
+            };
+            self.low = at;
+            match self.free.get_mut(at).map(SharedPage::end_access) {
+                // The page on top takes the place; that one was needed, and will be.
+                Some(None) => {
+                    let top = self.free.len().wrapping_sub(1);
+                    self.free.swap(at, top);
+                    self.free.pop();
+                    self.total = self.total.wrapping_sub(1);
+                }
+                Some(Some(_)) | None => {}
+            }
+        }
+        None
     }
 
     /// Whether there are more pages than there were, since this was last asked.

@@ -429,10 +429,9 @@ impl Transport {
         }
     }
 
-    /// Frees pages that were not used since the last time; whether there may be more to free.
-    pub(crate) fn purge(&mut self) -> bool {
-        let (data, lists) = (self.data.purge(), self.lists.purge());
-        data || lists
+    /// The pages that are kept for the next request.
+    pub(crate) fn stacks(&mut self) -> [&mut Pages; 2] {
+        [&mut self.data, &mut self.lists]
     }
 
     /// Whether there are more pages than there were, since this was last asked.

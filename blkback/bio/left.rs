@@ -7,7 +7,7 @@ use xenbus::prelude::*;
 
 kernel::sync::global_lock! {
     // SAFETY: Initialised by `Left::new`, before there is a device.
-    unsafe(uninit) static LEFT: Mutex<KVec<Service>> = KVec::new();
+    unsafe(uninit) static LEFT: Mutex<Option<KBox<Service>>> = None;
 }
 
 /// Threads of rings that were stopped while the disk did not answer. Dropping it, when the module
@@ -25,21 +25,48 @@ impl Left {
 
 impl Drop for Left {
     fn drop(&mut self) {
-        drop(core::mem::take(&mut *LEFT.lock()));
+        let list = LEFT.lock().take();
+        forget(list);
     }
 }
 
 /// Whether requests of a ring that was stopped are still on their way to a device.
 pub(crate) fn is_busy(number: Number) -> bool {
     let left = LEFT.lock();
-    left.iter()
-        .any(|service| service.number == number && !service.has_ended())
+    let mut next = &*left;
+    while let Some(service) = next {
+        if service.number == number && !service.has_ended() {
+            return true;
+        }
+        next = &service.next;
+    }
+    false
 }
 
-/// Leaves `service` to itself, and forgets those that have ended meanwhile.
-pub(crate) fn leave(service: Service) {
-    let mut left = LEFT.lock();
-    left.retain(|service| !service.has_ended());
-    // Without the memory to remember it, there is only to wait for it: it is dropped here.
-    let _ = left.push(service, GFP_KERNEL);
+/// Leaves `service` to itself, and forgets those that have ended meanwhile. Needs no memory.
+pub(crate) fn leave(mut service: KBox<Service>) {
+    let mut ended = None;
+    {
+        let mut left = LEFT.lock();
+        let mut rest = left.take();
+        while let Some(mut one) = rest {
+            rest = one.next.take();
+            let list = match one.has_ended() {
+                true => &mut ended,
+                false => &mut *left,
+            };
+            one.next = list.take();
+            *list = Some(one);
+        }
+        service.next = left.take();
+        *left = Some(service);
+    }
+    forget(ended);
+}
+
+/// Waits for the end of each, without recursion.
+fn forget(mut list: Option<KBox<Service>>) {
+    while let Some(mut service) = list {
+        list = service.next.take();
+    }
 }

@@ -21,11 +21,14 @@ struct Static<T>(T);
 unsafe impl<T> Sync for Static<T> {}
 
 /// The file `name`, which root may write if `writable`.
+// With lock debugging there are more fields.
+#[allow(clippy::needless_update)]
 const fn attribute(name: &'static CStr, writable: bool) -> bindings::device_attribute {
     bindings::device_attribute {
         attr: bindings::attribute {
             name: name.as_ptr().cast(),
             mode: if writable { 0o644 } else { 0o444 },
+            ..pin_init::zeroed()
         },
         __bindgen_anon_1: bindings::device_attribute__bindgen_ty_1 { show: Some(show) },
         __bindgen_anon_2: bindings::device_attribute__bindgen_ty_2 {

@@ -368,6 +368,7 @@ impl<T: Operations> Callbacks<T> {
         release: Some(Self::release),
         getgeo: Some(Self::getgeo),
         ioctl: Some(Self::ioctl),
+        #[cfg(CONFIG_COMPAT)]
         compat_ioctl: Some(bindings::blkdev_compat_ptr_ioctl),
         free_disk: Some(Self::free_disk),
         ..pin_init::zeroed()

@@ -161,6 +161,11 @@ impl Request {
         self.word(24)
     }
 
+    /// Of a discard: its flags, of which the lowest bit asks to erase.
+    pub(crate) fn discard_flag(&self) -> u8 {
+        self.0[1]
+    }
+
     /// The segments of a request that is not indirect, at most eleven.
     pub(crate) fn segs(&self) -> Vec<Seg> {
         let one = |i: usize| Seg::parse(&self.0[24 + 8 * i..32 + 8 * i]);

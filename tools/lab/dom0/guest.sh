@@ -32,13 +32,13 @@ guest_start() {
 		echo "type='$type'"
 		echo "kernel='$kernel'"
 		echo "ramdisk='$ramdisk'"
-		echo "memory=$memory"
+		echo "memory=$((memory * ${LAB_MEMORY:-1}))"
 		echo "vcpus=$vcpus"
 		# without it Xen emulates the TSC under QEMU, and a PVH guest is half as fast
 		echo "tsc_mode='native'"
 		[ -z "$cpus" ] || echo "cpus='$cpus'"
 		[ -z "$disks" ] || echo "disk=[$disks]"
-		echo "extra='console=hvc0 quiet loglevel=4 panic=-1 $LAB_CMDLINE earlyprintk=xen lab.name=$name $append'"
+		echo "extra='console=hvc0 quiet loglevel=4 panic=-1 $LAB_CMDLINE lab.name=$name $append'"
 		echo "on_poweroff='destroy'"
 		echo "on_reboot='destroy'"
 		echo "on_crash='destroy'"
@@ -184,7 +184,7 @@ dmesg_bad() {
 	grep -E -A12 "$DMESG_BAD" "$1" | { [ -n "${EXPECT_DMESG:-}" ] && grep -vE "$EXPECT_DMESG" || cat; } |
 		grep -E -A12 "$DMESG_BAD"
 }
-DMESG_BAD='BUG:|WARNING:|Oops|general protection|rcu: INFO|refcount_t|INFO: task .* blocked|lockdep|possible (recursive|circular)|Call Trace|kernel BUG|Bad page|bad page|panicked|unable to handle|xen:grant_table: WARNING|leaked|still in use!'
+DMESG_BAD='BUG:|WARNING:|Oops|general protection|rcu: INFO|refcount_t|INFO: task .* blocked|possible (recursive|circular)|Call Trace|kernel BUG|Bad page|bad page|panicked|unable to handle|xen:grant_table: WARNING|leaked|still in use!'
 
 # guest_stop NAME: look at its dmesg, then end it. guest_destroy NAME: end it at once.
 guest_stop() {

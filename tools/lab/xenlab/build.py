@@ -4,6 +4,7 @@
   root     the build root: toolchain of the target kernel, QEMU, Xen
   kernel   the target kernel's packages, unpacked: image, modules, headers, source
   rust     the Rust metadata that its headers package leaves out
+  debug    in place of these two: a kernel that looks for errors, built from the same source
   dom0     dom0's files
 and, in images.py, what is booted: boot, guest, image.
 """
@@ -11,6 +12,7 @@ and, in images.py, what is booted: boot, guest, image.
 import glob
 import os
 import re
+import shutil
 import subprocess
 import threading
 
@@ -134,14 +136,64 @@ def build_kernel(part, directory):
         f.write(version)
 
 
-def version(kernel):
-    with open(kernel.file("version")) as f:
+DEBUG_TREE = "/usr/src/linux-debug"
+# What modules are built with stays; of the rest neither source nor objects are wanted any more.
+DEBUG_BUILD = r"""set -eu
+cd "$TREE"
+for patch in /debug/*.patch; do
+	patch -p1 <"$patch"
+done
+make -s KCONFIG_ALLCONFIG=/debug/config allnoconfig
+grep '^CONFIG_' /debug/config | while read -r line; do
+	grep -qxF "$line" .config || { echo "the configuration does without $line"; exit 1; }
+done
+make -j"$(nproc)" bzImage modules
+version=$(make -s kernelrelease)
+make -s INSTALL_MOD_PATH=/out/usr INSTALL_MOD_STRIP=1 modules_install
+mkdir /out/boot
+cp arch/x86/boot/bzImage "/out/boot/vmlinuz-$version"
+ln -sfn "$TREE" "/out/usr/lib/modules/$version/build"
+find . \( -path ./scripts -o -path ./tools/objtool \) -prune -o \
+	-type f \( -name '*.[oac]' -o -name '.*.cmd' -o -name 'vmlinux*' \) -exec rm {} +
+rm -rf Documentation arch/[!x]* drivers/gpu sound tools/testing tools/perf
+printf %s "$version" >/out/version
+"""
+
+
+def build_debug(part, directory):
+    work, source = os.path.join(directory, "apt"), "linux-source-" + config.KERNEL_SERIES
+    archive = Archive(work, mirror(part.root), part.log)
+    command(["apt-get", "download", source], part.log, env=archive.env, cwd=work)
+    command(["dpkg-deb", "-x", glob.glob(os.path.join(work, "*.deb"))[0], work], part.log)
+    tree = os.path.join(directory, DEBUG_TREE[1:])
+    os.makedirs(tree)
+    command(["tar", "-C", tree, "--strip-components=1", "-xf",
+             os.path.join(work, "usr/src", source + ".tar.xz")], part.log)
+    sandbox.remove(work)
+    sandbox.run(part.root.path, ["sh", "-c", DEBUG_BUILD], part.log,
+                env={"TREE": DEBUG_TREE, "LLVM": "1"},
+                binds=[(tree, DEBUG_TREE), (directory, "/out"), (config.DEBUG_KERNEL, "/debug")])
+
+
+def build_bios(part, directory):
+    """What an HVM guest starts with; dom0 has QEMU, but none of its firmware."""
+    shutil.copy(part.root.file("usr/share/seabios/bios-256k.bin"), os.path.join(directory, "bios.bin"))
+
+
+def read(path):
+    with open(path) as f:
         return f.read()
+
+
+def version(kernel):
+    return read(kernel.file("version"))
 
 
 def kernel_binds(kernel, rust=None):
     """The kernel's headers and modules at their usual places in the build root."""
     v = version(kernel)
+    if os.path.isdir(kernel.file(DEBUG_TREE[1:])):
+        return [(kernel.file(p[1:]), p) for p in (DEBUG_TREE, "/usr/lib/modules/" + v)]
     short = v.rsplit("-", 1)[0]
     paths = ["/usr/src/linux-headers-%s" % v, "/usr/src/linux-headers-%s-common" % short,
              "/usr/lib/linux-kbuild-%s" % short, "/usr/lib/modules/" + v]
@@ -171,13 +223,19 @@ def build_dom0(part, directory):
 
 
 class Lab:
-    """All the parts, by name."""
+    """All the parts, by name; with the debug kernel in place of the stock one, if debug."""
 
-    def __init__(self):
-        script = open(os.path.join(config.TOP, "tools/rust-metadata")).read()
+    def __init__(self, debug=False):
+        self.debug = debug
+        script = read(os.path.join(config.TOP, "tools/rust-metadata"))
         self.root = Part("root", build_root, config.ROOT_PACKAGES + NO_DOCS)
-        self.kernel = Part("kernel", build_kernel,
-                           [config.BACKPORTS, config.KERNEL_SERIES] + SOURCE_WITHOUT)
+        if debug:
+            files = sorted(glob.glob(os.path.join(config.DEBUG_KERNEL, "*")))
+            self.kernel = Part("debug", build_debug, [config.BACKPORTS, config.KERNEL_SERIES, DEBUG_BUILD]
+                               + [read(f) for f in files], [self.root])
+        else:
+            self.kernel = Part("kernel", build_kernel,
+                               [config.BACKPORTS, config.KERNEL_SERIES] + SOURCE_WITHOUT)
         self.rust = Part("rust", build_rust, [script], [self.root, self.kernel])
         self.dom0 = Part("dom0", build_dom0, config.DOM0_PACKAGES + NO_DOCS)
         self.boot = Part("boot", images.build_boot, images.texts("dom0/initrd-init"),
@@ -188,17 +246,23 @@ class Lab:
                            [self.root, self.kernel, self.dom0])
         self.image = Part("image", images.build_image, images.texts(),
                           [self.kernel, self.dom0, self.boot, self.guest, self.driver])
+        # made only when a test needs it
+        self.bios = Part("bios", build_bios, [], [self.root])
         self.parts = [self.root, self.kernel, self.rust, self.dom0, self.boot, self.guest, self.driver,
                       self.image]
-        for part in self.parts:
+        if debug:
+            # its tree has the metadata
+            self.parts.remove(self.rust)
+        for part in self.parts + [self.bios]:
             part.root, part.kernel = self.root, self.kernel
             part.dom0, part.boot, part.guest = self.dom0, self.boot, self.guest
             part.driver = self.driver
 
-    def build(self):
+    def build(self, needs=()):
+        """Build what is missing; needs are names of parts that are not always made."""
         if os.path.exists(_sources_file):
             os.unlink(_sources_file)
-        make(self.parts)
+        make(self.parts + [getattr(self, name) for name in needs])
         return self
 
     @property
@@ -206,4 +270,4 @@ class Lab:
         return version(self.kernel)
 
     def binds(self):
-        return kernel_binds(self.kernel, self.rust)
+        return kernel_binds(self.kernel, None if self.debug else self.rust)

@@ -33,13 +33,18 @@ def arguments():
                            help="ours, c, or FRONT/BACK such as ours/c: the drivers that tests use by default")
         return p
 
-    add("build", "build what is missing of the lab")
+    def debug(p):
+        p.add_argument("--debug-kernel", action="store_true",
+                       help="with a kernel that looks for errors: KASAN, lockdep and others; slow")
+
+    debug(add("build", "build what is missing of the lab"))
     p = add("run", "run tests in dom0", True)
     p.add_argument("-v", "--verbose", action="store_true", help="show all that the tests print")
+    debug(p)
     p.add_argument("tests", nargs="*", metavar="TEST", help="a name in tools/lab/tests, or a file or directory")
     p = add("demo", "the demonstration: a disk served to running guests", True)
-    add("shell", "an interactive dom0", True)
-    add("modules", "build the project's modules and tools for the lab's kernel")
+    debug(add("shell", "an interactive dom0", True))
+    debug(add("modules", "build the project's modules and tools for the lab's kernel"))
     p = add("host", "run a command of the checkout inside the build root (default tools/host-tests)")
     p.add_argument("argv", nargs=argparse.REMAINDER)
     p = add("logs", "list the runs' logs, or show where a run's are")
@@ -100,9 +105,10 @@ def logs(args):
 
 
 def clean(args):
+    ours = [modules.directory(), modules.directory(True)]
     with lock():
         for name in os.listdir(config.CACHE):
-            if args.all or name == "logs" or os.path.join(config.CACHE, name) == modules.directory():
+            if args.all or name == "logs" or os.path.join(config.CACHE, name) in ours:
                 if name != "lock":
                     sandbox.remove(os.path.join(config.CACHE, name))
     return 0
@@ -120,7 +126,7 @@ def command(args):
     tests = payload.find_tests(args.tests) if args.command == "run" else []
     if os.geteuid():
         raise Failure("the lab needs root")
-    lab = Lab().build()
+    lab = Lab(getattr(args, "debug_kernel", False)).build({n for t in tests for n in t.needs})
     run.forget_old_logs()
     if args.command == "modules":
         return 0 if modules.build(lab) else 1

@@ -34,10 +34,10 @@ mv /build/out.new /build/out
 """
 
 
-def directory():
-    """Where this checkout's products are."""
+def directory(debug=False):
+    """Where this checkout's products are; those for the debug kernel, if debug."""
     key = hashlib.sha256(config.TOP.encode()).hexdigest()[:12]
-    return os.path.join(config.CACHE, "build-" + key)
+    return os.path.join(config.CACHE, "build-" + key + ("-debug" if debug else ""))
 
 
 def cargo(lab):
@@ -58,10 +58,12 @@ def cargo(lab):
 
 def build(lab, terminal=True):
     """Build modules and tools; gives the directory with modules/, bin/ and guest/."""
-    where = directory()
+    where = directory(lab.debug)
     os.makedirs(where, exist_ok=True)
     env, binds = cargo(lab)
     env["VERSION"] = lab.version
+    if lab.debug:
+        env["LLVM"] = "1"
     with lock("lock-" + os.path.basename(where), "another lab builds this checkout; waiting for it"):
         argv = ["sh", "-c", SCRIPT]
         kw = dict(binds=lab.binds() + binds + [(config.TOP, "/src"), (where, "/build")], env=env)

@@ -6,6 +6,7 @@
   modules/     our modules, without debug sections
   bin/         programs of tools/ for dom0
   lab.env      settings
+  bios/        and other parts that a test needs
   guest.cpio   appended to the guests' initramfs: init, modules, programs of tools/ for guests
 """
 
@@ -65,7 +66,7 @@ def find_tests(names):
     return tests
 
 
-def make(directory, tests, settings, built=None):
+def make(directory, tests, settings, built=None, lab=None):
     """Make directory/job.img; built is where modules.build has put modules/, bin/, guest/."""
     stage = os.path.join(directory, "payload")
     sandbox.remove(stage)
@@ -98,6 +99,8 @@ def make(directory, tests, settings, built=None):
         for name in os.listdir(place):
             if not name.endswith(".sh") and os.path.isfile(os.path.join(place, name)):
                 shutil.copy(os.path.join(place, name), os.path.join(stage, "tests"))
+    for name in {n for t in tests for n in t.needs}:
+        shutil.copytree(getattr(lab, name).path, os.path.join(stage, name))
     with open(os.path.join(stage, "lab.env"), "w") as f:
         for key, value in settings.items():
             f.write("export %s=%s\n" % (key, shlex.quote(str(value))))

@@ -129,10 +129,14 @@ class Run:
 
     def prepare(self, directory, tests, shell=False):
         os.makedirs(directory)
+        # early messages of a PVH guest would switch its lockdep off
+        early = "" if self.lab.debug else " earlyprintk=xen"
         settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin), "LAB_SHELL": int(shell),
-                    "LAB_CMDLINE": accel.kernel_line(self.mode), "LAB_VERSION": self.lab.version}
+                    "LAB_CMDLINE": accel.kernel_line(self.mode) + early, "LAB_VERSION": self.lab.version,
+                    # the debug kernel needs more for itself
+                    "LAB_MEMORY": 2 if self.lab.debug else 1}
         settings.update(self.settings)
-        payload.make(directory, tests, settings, self.built)
+        payload.make(directory, tests, settings, self.built, self.lab)
 
     def note(self, text):
         self.notes.append(text)
@@ -174,7 +178,7 @@ class Run:
         return self._summary()
 
     def _up(self, boot, limit=BOOT_LIMIT):
-        until = time.monotonic() + limit * (3 if self.mode == "exact" else 1)
+        until = time.monotonic() + limit * (3 if self.mode == "exact" or self.lab.debug else 1)
         while True:
             try:
                 line = boot.line(until - time.monotonic())

@@ -73,9 +73,20 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Makes the store entries of disk `number`, up to the own state, which is Initialising.
-    pub(crate) fn create(guest: u16, number: u64, poke: &str, timeout: Duration) -> Result<Self> {
+    /// Makes the store entries of disk `number`, up to the own state, which is Initialising. An
+    /// `extended` one is xvdz by a number that is beyond `virtual-device`.
+    pub(crate) fn create(
+        guest: u16,
+        number: u64,
+        extended: bool,
+        poke: &str,
+        timeout: Duration,
+    ) -> Result<Self> {
         let mut store = Store::open()?;
+        let (key, vdev, letter) = match extended {
+            true => ("virtual-device-ext", (1 << 28) | (25 << 8), b'z'),
+            false => ("virtual-device", number, b'a' + (number % 256 / 16) as u8),
+        };
         let front = format!("/local/domain/{guest}/device/vbd/{number}");
         let back = format!("/local/domain/0/backend/hostile/{guest}/{number}");
         store.transaction(|tx| {
@@ -108,14 +119,13 @@ impl Device {
             ] {
                 tx.write(&format!("{front}/{key}"), value)?;
             }
-            tx.write(&format!("{front}/virtual-device"), number)
+            tx.write(&format!("{front}/{key}"), vdev)
         })?;
         // Each sector has a byte of its own.
         let data = (0..SECTORS as usize * 512)
             .map(|i| (i / 512 * 31) as u8)
             .collect();
-        let letter = (b'a' + (number % 256 / 16) as u8) as char;
-        let (disk, poke) = (format!("xvd{letter}"), poke.into());
+        let (disk, poke) = (format!("xvd{}", letter as char), poke.into());
         let copier = GrantCopier::new()?;
         Ok(Device {
             store,
@@ -467,6 +477,14 @@ impl Device {
         self.poke.replace(
             "if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct",
             "if=/dev/zero of=/dev/@ bs=4096 seek=300 count=1 conv=fsync",
+        )
+    }
+
+    /// The command that has the guest discard 64 KB.
+    pub(crate) fn discarding_poke(&self, option: &str) -> String {
+        self.poke.replace(
+            "dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct",
+            &format!("blkdiscard {option} -o 1M -l 64k /dev/@"),
         )
     }
 

@@ -3,6 +3,7 @@
 //!
 //! - `device.rs`: the disk's back end, step by step
 //! - `responses.rs`: responses and indices that are wrong; the front end gives the disk up
+//! - `discard.rs`: discards, offered and taken back
 //! - `setup.rs`: store entries and states that are wrong
 //! - `shapes.rs`: offers of many queues, pages and segments, and pages that are kept mapped
 //! - `fuzz.rs`: random ones; `soak.rs`: an honest exchange, mutated, as many as one likes
@@ -11,6 +12,7 @@
 //! references granted to dom0, and dom0 as many mapped, as before.
 
 mod device;
+mod discard;
 mod fuzz;
 mod responses;
 mod setup;
@@ -42,6 +44,8 @@ pub(crate) struct Lab {
     pub(crate) from: u64,
     /// The front end may be one that is less strict than ours.
     pub(crate) tolerant: bool,
+    /// The next disk's number is one for `virtual-device-ext`.
+    pub(crate) extended: bool,
     made: u64,
     /// The guest has not let go of a disk: it cannot be trusted with another.
     stuck: bool,
@@ -57,7 +61,7 @@ impl Lab {
         // A number of its own each time: the guest may still be taking the last one away.
         let number = self.number + 16 * (self.made % 8);
         self.made += 1;
-        let mut dev = Device::create(self.guest, number, &self.poke, self.timeout)?;
+        let mut dev = Device::create(self.guest, number, self.extended, &self.poke, self.timeout)?;
         let result = f(&mut dev);
         let removed = dev
             .destroy(self.tolerant)
@@ -122,6 +126,7 @@ fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     responses::SCENARIOS
         .iter()
         .chain(setup::SCENARIOS)
+        .chain(discard::SCENARIOS)
         .chain(shapes::SCENARIOS)
         .chain(fuzz::SCENARIOS)
         .chain(soak::SCENARIOS)
@@ -151,6 +156,7 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
         seed: args.value("--seed")?.unwrap_or(1),
         count: args.value("--count")?.unwrap_or(1000),
         tolerant: args.flag("--tolerant"),
+        extended: false,
         made: 0,
         stuck: false,
     };

@@ -38,6 +38,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "a disk of 4096-byte blocks: served, in whole blocks",
         blocks_4096,
     ),
+    Scenario::new(
+        "extended",
+        "a number beyond virtual-device, by virtual-device-ext: served, under its name",
+        extended,
+    ),
     Scenario::new("closing-first", "Closing at once: closed", closing_first),
     Scenario::new(
         "state-garbage",
@@ -226,6 +231,17 @@ fn blocks_4096(lab: &mut Lab) -> Result<Outcome> {
         }
         Ok(Passed)
     })
+}
+
+fn extended(lab: &mut Lab) -> Result<Outcome> {
+    lab.extended = true;
+    let result = lab.with(|dev| {
+        dev.connect()?;
+        dev.verify()?;
+        Ok(Passed)
+    });
+    lab.extended = false;
+    result
 }
 
 fn closing_first(lab: &mut Lab) -> Result<Outcome> {

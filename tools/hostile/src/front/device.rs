@@ -161,7 +161,7 @@ impl Device {
     }
 
     /// A number of the back end's.
-    fn theirs(&mut self, key: &str) -> Result<Option<u64>> {
+    pub(crate) fn theirs(&mut self, key: &str) -> Result<Option<u64>> {
         Ok(self.store.number(&format!("{}/{key}", self.backend))?)
     }
 

@@ -6,11 +6,13 @@
 //! - `ring.rs`: indices and notifications that are wrong; the ring stops
 //! - `setup.rs`: store entries and states that are wrong; the connection is refused
 //! - `shapes.rs`: many queues, many pages, pages that the back end keeps
+//! - `barriers.rs`: an honest one, for whoever looks on at the back end
 //! - `fuzz.rs`: random ones; `soak.rs`: exchanges of a corpus, mutated, as many as one likes
 //!
 //! After a scenario the device is closed and must come to rest in Closed; the next one connects it
 //! anew. Only where a single request was refused the connection is kept, and shown to serve.
 
+mod barriers;
 mod device;
 mod fuzz;
 mod requests;
@@ -89,6 +91,7 @@ fn scenarios() -> impl Iterator<Item = &'static Scenario> {
         .chain(ring::SCENARIOS)
         .chain(setup::SCENARIOS)
         .chain(shapes::SCENARIOS)
+        .chain(barriers::SCENARIOS)
         .chain(fuzz::SCENARIOS)
         .chain(soak::SCENARIOS)
 }

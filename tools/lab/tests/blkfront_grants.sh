@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-2.0
+# A guest with few grants: disks that run out of them wait for each other, and lose nothing.
+# timeout: 240
+swap_driver back "$MODULES_BACK" || bail "no back end"
+# Two frames of 512 references; a ring of 32 requests of 256 KB alone could use 2048.
+guest_start g pv modules=none vcpus=2 memory=320 config='max_grant_frames=2' || bail "no guest"
+guest_run g 'insmod /lab/modules/rust_xenbus.ko && insmod /lab/modules/blkfront.ko max_indirect_segments=64' || bail "no front end"
+echo ours >"$LAB_STATE/guests/g/modules"
+guest_run g 'mount -t tracefs none /sys/kernel/tracing; cd /sys/kernel/tracing && [ -e kprobe_events ] &&
+	echo "p:lab/wait gnttab_request_free_callback" >kprobe_events && echo 1 >events/lab/enable' && traced=1
+for d in xvdb xvdc; do
+	disk=$(lab_disk 64)
+	check "attach $d" disk_attach g "$disk" $d
+	guest_bg g $d "fio --name=v --filename=/dev/$d --size=24M --rw=randwrite --bs=256k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --verify_fatal=1 --output-format=terse"
+done
+most=0
+while [ "$(guest_run g 'ls /run/*.status 2>/dev/null | wc -l' | tr -d '\r')" != 2 ]; do
+	now=$(hostile grants "$(guest_domid g)" | awk '{ print $2 }')
+	most=$((now > most ? now : most))
+	((SECONDS < 200 * LAB_STRETCH)) || break
+done
+check "xvdb: fio verify" guest_wait g xvdb
+check "xvdc: fio verify" guest_wait g xvdc
+diag "at most $most were granted"
+check "nearly all grants were in use" [ "$most" -ge 900 ]
+if [ "$traced" = 1 ]; then
+	n=$(guest_run g 'grep -c "wait:" /sys/kernel/tracing/trace' | tr -d '\r')
+	check "the disks waited for grants ($n times)" [ "$n" -ge 1 ]
+else
+	skip "the disks waited for grants" "this kernel has no kprobes"
+fi
+check "detach xvdb" disk_detach g xvdb
+check "detach xvdc" disk_detach g xvdc
+guest_stop g
