@@ -87,8 +87,14 @@ impl Device {
             && !self.back.contains(['\t', '\n'])
     }
 
+    /// Whether the script `block` serves it, from a device that exists already.
+    pub(crate) fn is_plain(&self) -> bool {
+        let standard = self.script.is_empty() || self.script.ends_with("/scripts/block");
+        standard && self.backend == "phy"
+    }
+
     /// The specification for `xl block-attach` (xl-disk-configuration(5)) with `domain` as back end.
-    pub(crate) fn spec(&self, domain: &str) -> String {
+    pub(crate) fn spec(&self, domain: DomId) -> String {
         let access = if self.mode.contains('w') { "w" } else { "r" };
         let mut spec = format!(
             "format=raw,vdev={},access={access},backend={domain}",
@@ -165,9 +171,10 @@ pub(crate) mod tests {
     fn specifications() {
         let plain = disk(7, 51728, 4);
         assert_eq!(
-            plain.spec("drv"),
-            "format=raw,vdev=xvdb,access=w,backend=drv,backendtype=phy,target=/dev/xvda"
+            plain.spec(4),
+            "format=raw,vdev=xvdb,access=w,backend=4,backendtype=phy,target=/dev/xvda"
         );
+        assert!(plain.is_plain());
         assert_eq!(plain.domain(), Some(4));
         assert_eq!(plain.front(), "/local/domain/7/device/vbd/51728");
         let odd = Device {
@@ -177,9 +184,10 @@ pub(crate) mod tests {
             params: "cow:base=/a,delta=/b c".into(),
             ..plain
         };
+        assert!(!odd.is_plain());
         assert_eq!(
-            odd.spec("drv"),
-            "format=raw,vdev=xvdb,access=r,backend=drv,backendtype=phy,devtype=cdrom,\
+            odd.spec(4),
+            "format=raw,vdev=xvdb,access=r,backend=4,backendtype=phy,devtype=cdrom,\
              script=/etc/xen/scripts/block-tap,target=cow:base=/a,delta=/b c"
         );
     }
