@@ -25,7 +25,8 @@
 //!
 //! A detach that comes while the disk is open takes effect at the last close. When the back end goes
 //! to `Closed`, or a device is removed and not kept, nothing is waited for and requests in flight
-//! fail; only a device that is unbound from a healthy back end writes back first.
+//! fail; only a device that is unbound from a healthy back end writes back first, as long as there are
+//! answers.
 //!
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h); protocol: `xen/io/blkif.h`
 
@@ -231,7 +232,13 @@ impl Blkfront {
             (state.disk.take(), state.minors.take())
         };
         if let Some(disk) = &disk {
+            if !lost {
+                // Without memory for that, whoever unbinds must have patience himself.
+                let _ = self.queues.limit_silence();
+            }
             disk.remove(lost);
+            let patience = self.queues.chores().lock().patience.take();
+            drop(patience);
         }
         self.queues.shut(true);
         self.queues.disconnect(Mode::Gone);

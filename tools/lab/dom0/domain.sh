@@ -111,7 +111,10 @@ recovery_start() {
 	guest_start g pv modules=ours &
 	driver_domain_start drv "$(lab_disk 64)" &
 	wait
-	guest_alive g && driver_domain_beats drv || bail "no guests"
+	guest_alive g && driver_domain_beats drv || {
+		diag "$(guest_run drv 'cat /run/driver-domain.log; xenstore-ls data; ls -l /dev/xvda; ps | tail -n 8')"
+		bail "no guests"
+	}
 	recovery_grants=$(hostile grants "$(guest_domid g)" all)
 	devmgr_start drv -- "$@"
 	check "attach" disk_attach g /dev/xvda xvdb backend=drv

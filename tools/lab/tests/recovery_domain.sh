@@ -11,6 +11,8 @@ attached_again() {
 	back=$(xenstore-read "/local/domain/$(guest_domid g)/device/vbd/51728/backend") &&
 		[ "${back#"/local/domain/$1/"}" = "$back" ] && xl domid drv
 }
+# a virtual disk, beside which the disk stands for a moment when it changes its device
+guest_run g 'modprobe brd rd_nr=1'
 for how in destroyed crashed hung booting; do
 	sleep 2
 	if [ $how = booting ]; then
@@ -27,5 +29,6 @@ for how in destroyed crashed hung booting; do
 	pause=$(busy_pauses g | sort -n | tail -n 1)
 	diag "$how: longest pause ${pause:-?} ms"
 done
+check "nothing keeps the directory of virtual disks" guest_run g 'rmmod brd && [ ! -e /sys/devices/virtual/block ]'
 recovery_end
 sed 's/^/# devmgr: /' "$LAB_STATE/logs/devmgr"
