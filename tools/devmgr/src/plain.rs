@@ -56,15 +56,19 @@ pub(crate) fn serve(store: &mut Store, base: &str, guest: &str, number: &str) ->
     })
 }
 
-/// `major:minor`, in hexadecimal; `None` if it is no block device.
+/// The number of a block device as the script writes it; `None` if it is none.
 fn block_number(path: &str) -> Option<String> {
     let meta = fs::metadata(path).ok()?;
-    let number = meta.rdev();
-    let major = number >> 8 & 0xfff | number >> 32 & !0xfff;
-    let minor = number & 0xff | number >> 12 & !0xff;
     meta.file_type()
         .is_block_device()
-        .then(|| format!("{major:x}:{minor:x}"))
+        .then(|| major_minor(meta.rdev()))
+}
+
+/// `major:minor`, in hexadecimal, of the C library's `dev_t`.
+fn major_minor(number: u64) -> String {
+    let major = (number >> 8) & 0xfff | (number >> 32) & !0xfff;
+    let minor = number & 0xff | (number >> 12) & 0xffff_ff00;
+    format!("{major:x}:{minor:x}")
 }
 
 /// Whether the device is behind any disk.
@@ -82,12 +86,24 @@ fn is_shared(store: &mut View<'_>, base: &str, number: &str) -> io::Result<bool>
 
 #[cfg(test)]
 mod tests {
-    use super::block_number;
+    use super::{block_number, major_minor};
 
     #[test]
     fn only_block_devices_have_a_number() {
         for path in ["/dev/null", "/", "/no/such/device"] {
             assert_eq!(block_number(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn numbers() {
+        for (number, text) in [
+            (0x700, "7:0"),
+            (0xca10, "ca:10"),
+            (0x0010_0301, "3:101"),
+            (0x1234_5012_3453_6789, "12345367:1234589"),
+        ] {
+            assert_eq!(major_minor(number), text, "{number:#x}");
         }
     }
 }
