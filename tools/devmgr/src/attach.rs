@@ -52,7 +52,7 @@ pub(crate) fn attach(xl: &Xl, name: &str, domid: DomId, device: &Device) -> Resu
     store.write(&format!("{home}/{}/{guest}/{number}", plain::AGAIN), "")?;
     for attempt in 1.. {
         forget_attached(&mut store, device)?;
-        match xl.attach(*guest, &device.spec(domid)) {
+        match xl.attach(*guest, &device.spec(name)) {
             Ok(()) => break,
             // As far as the toolstack is concerned it may be attached, for all that went wrong
             // later: it does not wait as long as a domain may take to boot, or that has died.

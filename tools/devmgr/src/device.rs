@@ -94,7 +94,7 @@ impl Device {
     }
 
     /// The specification for `xl block-attach` (xl-disk-configuration(5)) with `domain` as back end.
-    pub(crate) fn spec(&self, domain: DomId) -> String {
+    pub(crate) fn spec(&self, domain: &str) -> String {
         let access = if self.mode.contains('w') { "w" } else { "r" };
         let mut spec = format!(
             "format=raw,vdev={},access={access},backend={domain}",
@@ -171,8 +171,8 @@ pub(crate) mod tests {
     fn specifications() {
         let plain = disk(7, 51728, 4);
         assert_eq!(
-            plain.spec(4),
-            "format=raw,vdev=xvdb,access=w,backend=4,backendtype=phy,target=/dev/xvda"
+            plain.spec("drv"),
+            "format=raw,vdev=xvdb,access=w,backend=drv,backendtype=phy,target=/dev/xvda"
         );
         assert!(plain.is_plain());
         assert_eq!(plain.domain(), Some(4));
@@ -186,8 +186,8 @@ pub(crate) mod tests {
         };
         assert!(!odd.is_plain());
         assert_eq!(
-            odd.spec(4),
-            "format=raw,vdev=xvdb,access=r,backend=4,backendtype=phy,devtype=cdrom,\
+            odd.spec("drv"),
+            "format=raw,vdev=xvdb,access=r,backend=drv,backendtype=phy,devtype=cdrom,\
              script=/etc/xen/scripts/block-tap,target=cow:base=/a,delta=/b c"
         );
     }

@@ -43,6 +43,13 @@ impl Guard {
                 }
             })
         });
+        if spare.is_some() {
+            // The disks are attached by name: that is what the guests' configurations keep.
+            if let Err(e) = self.xl.rename(domid, &self.name) {
+                self.end(domid)?;
+                return Err(e);
+            }
+        }
         let attaching = self.begin_attach(domid)?;
         let up = self.await_beat(domid);
         if up.is_ok() {
@@ -65,9 +72,6 @@ impl Guard {
             own.join().map_err(|_| "a thread has died")?;
         }
         up?;
-        if let Some(domid) = spare {
-            self.xl.rename(domid, &self.name)?;
-        }
         Ok(domid)
     }
 
