@@ -224,6 +224,11 @@ impl Blkfront {
             self.queues.disconnect(Mode::Gone);
         }
         let chores = core::mem::take(&mut *self.queues.chores().lock());
+        if !lost {
+            // Without memory for that, whoever unbinds must have patience himself.
+            let _ = self.queues.limit_silence();
+        }
+        // The work may be at the scan for partitions.
         drop(chores);
         let (disk, minors) = {
             let mut state = self.state.lock();
@@ -232,14 +237,10 @@ impl Blkfront {
             (state.disk.take(), state.minors.take())
         };
         if let Some(disk) = &disk {
-            if !lost {
-                // Without memory for that, whoever unbinds must have patience himself.
-                let _ = self.queues.limit_silence();
-            }
             disk.remove(lost);
-            let patience = self.queues.chores().lock().patience.take();
-            drop(patience);
         }
+        let patience = self.queues.chores().lock().patience.take();
+        drop(patience);
         self.queues.shut(true);
         self.queues.disconnect(Mode::Gone);
         self.queues.forget();
