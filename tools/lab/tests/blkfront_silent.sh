@@ -11,7 +11,7 @@ check "attach" disk_attach g /dev/xvda xvdb backend=drv
 # the scan for partitions is over
 sleep 2
 check "the back end stands still" xl pause drv
-guest_bg g dd 'exec dd if=/dev/zero of=/dev/xvdb bs=64k count=4 conv=notrunc'
+guest_bg g dd 'exec dd if=/dev/zero of=/dev/xvdb bs=64k count=4 conv=notrunc,fsync'
 sleep 2
 # stacks: where those wait that have to do with the disk
 stacks() {
