@@ -59,8 +59,6 @@ start() {
 	# shellcheck disable=SC2086
 	recovery_start $RECOVERY_OPTIONS
 	devmgr_says 10 '*watching domain*'
-	# what the load leaves is more, so that a boot does not take twice as long
-	xl sched-credit2 -d g -w 32
 	sleep 3
 	busy_pauses g >/dev/null
 }

@@ -119,6 +119,8 @@ recovery_start() {
 	devmgr_start drv -- "$@"
 	check "attach" disk_attach g /dev/xvda xvdb backend=drv
 	check "load" busy_start g /dev/xvdb
+	# what the load leaves is more, so that a driver domain boots, and beats, in time
+	xl sched-credit2 -d g -w 32
 }
 
 # recovery_kill destroyed|crashed|hung: what may happen to drv.

@@ -2,7 +2,7 @@
 # Our front end, a driver domain with our back end: it is destroyed, crashes and hangs under load, also
 # while it boots, and devmgr starts it again: a pause, no error.
 # timeout: 420
-recovery_start --stuck 10
+recovery_start --stuck $((10 * LAB_STRETCH))
 devmgr_says 10 '*watching domain*'
 
 # attached_again OLD: has the disk been attached to another domain than that, and is the domain there?

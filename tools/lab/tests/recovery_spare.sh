@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The same with a spare that is booted: it takes over at once.
 # timeout: 420
-recovery_start --stuck 10 --spare
+recovery_start --stuck $((10 * LAB_STRETCH)) --spare
 for how in destroyed crashed hung; do
 	devmgr_says 60 '*spare:*ready*'
 	is "$how: a spare is ready" $? 0 || break
