@@ -25,7 +25,8 @@
 //!
 //! A detach that comes while the disk is open takes effect at the last close. When the back end goes
 //! to `Closed`, or a device is removed and not kept, nothing is waited for and requests in flight
-//! fail; only a device that is unbound from a healthy back end writes back first.
+//! fail; only a device that is unbound from a healthy back end writes back first, as long as there are
+//! answers.
 //!
 //! C header: [`include/xen/xenbus.h`](srctree/include/xen/xenbus.h); protocol: `xen/io/blkif.h`
 
@@ -223,6 +224,11 @@ impl Blkfront {
             self.queues.disconnect(Mode::Gone);
         }
         let chores = core::mem::take(&mut *self.queues.chores().lock());
+        if !lost {
+            // Without memory for that, whoever unbinds must have patience himself.
+            let _ = self.queues.limit_silence();
+        }
+        // The work may be at the scan for partitions.
         drop(chores);
         let (disk, minors) = {
             let mut state = self.state.lock();
@@ -233,6 +239,8 @@ impl Blkfront {
         if let Some(disk) = &disk {
             disk.remove(lost);
         }
+        let patience = self.queues.chores().lock().patience.take();
+        drop(patience);
         self.queues.shut(true);
         self.queues.disconnect(Mode::Gone);
         self.queues.forget();

@@ -150,17 +150,21 @@ sector_t blkfront_helper_capacity(struct gendisk *disk)
 int blkfront_helper_set_parent(struct gendisk *disk, struct device *parent)
 {
 	struct device *dev = disk_to_dev(disk);
-	/* "block" in the old parent's directory; shared only if there is no old parent. */
-	struct kobject *dir = dev->parent ? kobject_get(dev->kobj.parent) : NULL;
+	bool has_parent = dev->parent;
+	/* "block" in the old parent's directory, or in /sys/devices/virtual, which others share. */
+	struct kobject *dir = kobject_get(dev->kobj.parent);
 	int err = device_move(dev, parent, parent ? DPM_ORDER_DEV_AFTER_PARENT : DPM_ORDER_NONE);
 
 	/*
-	 * device_move() does not give back the reference on that directory which device_add() took, as
-	 * device_del() does. What is left beside ours is that one.
+	 * device_move() does not give back the reference on that directory which device_add(), or it
+	 * itself, took, as device_del() does. What is left beside ours is that one.
 	 */
-	if (!err && dir && kref_read(&dir->kref) == 2)
+	if (!err && has_parent && kref_read(&dir->kref) == 2)
 		kobject_put(dir);
 	kobject_put(dir);
+	/* If it is the last of a shared one, only the core could give it back, under its lock. */
+	if (!err && dir && !has_parent && !refcount_dec_not_one(&dir->kref.refcount))
+		dev_dbg(dev, "has left an empty directory\n");
 	return err;
 }
 

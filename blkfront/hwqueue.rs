@@ -169,6 +169,11 @@ impl HwQueue {
         inner.mode == Mode::Live && inner.ring.as_ref().is_some_and(|ring| !ring.is_broken())
     }
 
+    /// How many responses there were, modulo 2^32.
+    pub(crate) fn answers(&self) -> u32 {
+        self.inner.lock().ring.as_ref().map_or(0, |r| r.answers())
+    }
+
     /// Ends the use of the ring: requests fail from now on. For a back end that broke the protocol
     /// in another ring.
     pub(crate) fn give_up(&self) {

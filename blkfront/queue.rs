@@ -27,6 +27,10 @@ use xenbus::{
 /// How long a page is kept that nobody uses, in ms: at least this, less than twice as long.
 const KEEP_MS: u32 = 10_000;
 
+/// How long a back end may say nothing while the disk is taken away, in ms: at least this, less than
+/// twice as long.
+const SILENCE_MS: u32 = 30_000;
+
 /// What the device's own threads do: there is nothing before the device is probed and after it is
 /// removed.
 #[derive(Default)]
@@ -35,6 +39,8 @@ pub(crate) struct Chores {
     pub work: Option<Work>,
     /// Gives pages back that nobody uses.
     pub purge: Option<DelayedWork>,
+    /// While the disk is taken from a back end that is well: sees to it that there are answers.
+    pub patience: Option<DelayedWork>,
 }
 
 /// What the hardware queues of a device share.
@@ -227,6 +233,33 @@ impl Queues {
         for queue in &self.all {
             queue.forget();
         }
+    }
+
+    /// From now until the chore is taken back, requests fail when there are no answers for a while.
+    pub(crate) fn limit_silence(self: &Arc<Self>) -> Result {
+        let (queues, last) = (self.clone(), AtomicU32::new(self.answers()));
+        let patience = DelayedWork::new(move || {
+            let now = queues.answers();
+            if last.swap(now, Ordering::Relaxed) == now {
+                dev_warn!(
+                    queues.shared.dev().dev(),
+                    "the back end does not answer: the disk is given up\n"
+                );
+                queues.shut(true);
+                queues.disconnect(Mode::Gone);
+            } else if let Some(patience) = &queues.shared.chores.lock().patience {
+                patience.queue(SILENCE_MS);
+            }
+        })?;
+        patience.queue(SILENCE_MS);
+        self.shared.chores.lock().patience = Some(patience);
+        Ok(())
+    }
+
+    /// How many responses there were, modulo 2^32.
+    fn answers(&self) -> u32 {
+        let sum = |sum: u32, queue: &Arc<HwQueue>| sum.wrapping_add(queue.answers());
+        self.all.iter().fold(0, sum)
     }
 
     /// After the device has gone: it has a new back end, and may be opened again.

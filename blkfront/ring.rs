@@ -40,6 +40,8 @@ pub(crate) struct Ring {
     transport: Option<KBox<Transport>>,
     /// Responses since this was last asked.
     received: u32,
+    /// Responses before those.
+    answers: u32,
     broken: bool,
 }
 
@@ -92,6 +94,7 @@ impl Ring {
             domid: dev.otherend_id(),
             transport: None,
             received: 0,
+            answers: 0,
             broken: false,
         };
         Ok(KBox::new(ring, GFP_KERNEL)?)
@@ -192,7 +195,13 @@ impl Ring {
     /// How many responses there were since this was last asked.
     #[inline]
     pub(crate) fn take_received(&mut self) -> u32 {
+        self.answers = self.answers.wrapping_add(self.received);
         core::mem::take(&mut self.received)
+    }
+
+    /// How many responses there were in all, modulo 2^32.
+    pub(crate) fn answers(&self) -> u32 {
+        self.answers
     }
 
     /// Ends the use of the ring. Of the requests in flight, `fail` gets those that the back end has

@@ -46,6 +46,10 @@ pub(crate) struct Run {
     #[arg(long, value_name = "DIR", default_value = "/run/devmgr")]
     pub state: PathBuf,
 
+    /// Keep a second domain of each configuration booted, without its disks, to take over at once
+    #[arg(long)]
+    pub spare: bool,
+
     /// The program to call as xl
     #[arg(long, value_name = "PROGRAM", default_value = "xl")]
     pub xl: PathBuf,
@@ -53,12 +57,17 @@ pub(crate) struct Run {
 
 /// In a driver domain: beat, by counting up the own domain's node data/heartbeat
 ///
-/// To be started when the domain can serve, since devices are attached from the first beat on.
+/// To be started when the domain can serve, since devices are attached from the first beat on. A
+/// plain block device that is attached again is served at once, without the hotplug script.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Heartbeat {
     /// Time between two beats
     #[arg(long, value_name = "SECONDS", default_value = "1", value_parser = seconds)]
     pub interval: Duration,
+
+    /// Do not beat before this device is there, such as a disk that is attached to a spare
+    #[arg(long, value_name = "DEVICE")]
+    pub wait: Vec<PathBuf>,
 }
 
 /// In dom0: print what each domain serves, as it is remembered

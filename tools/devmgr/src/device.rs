@@ -87,6 +87,12 @@ impl Device {
             && !self.back.contains(['\t', '\n'])
     }
 
+    /// Whether the script `block` serves it, from a device that exists already.
+    pub(crate) fn is_plain(&self) -> bool {
+        let standard = self.script.is_empty() || self.script.ends_with("/scripts/block");
+        standard && self.backend == "phy"
+    }
+
     /// The specification for `xl block-attach` (xl-disk-configuration(5)) with `domain` as back end.
     pub(crate) fn spec(&self, domain: &str) -> String {
         let access = if self.mode.contains('w') { "w" } else { "r" };
@@ -168,6 +174,7 @@ pub(crate) mod tests {
             plain.spec("drv"),
             "format=raw,vdev=xvdb,access=w,backend=drv,backendtype=phy,target=/dev/xvda"
         );
+        assert!(plain.is_plain());
         assert_eq!(plain.domain(), Some(4));
         assert_eq!(plain.front(), "/local/domain/7/device/vbd/51728");
         let odd = Device {
@@ -177,6 +184,7 @@ pub(crate) mod tests {
             params: "cow:base=/a,delta=/b c".into(),
             ..plain
         };
+        assert!(!odd.is_plain());
         assert_eq!(
             odd.spec("drv"),
             "format=raw,vdev=xvdb,access=r,backend=drv,backendtype=phy,devtype=cdrom,\

@@ -1,22 +1,59 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The heart of a driver domain: a node that the domain counts up while it is well.
 
-use crate::Result;
-use std::thread;
+use crate::args::Heartbeat;
+use crate::{log, plain, Result};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use xen::store::Store;
 
-/// The node, below the domain's directory; the domain may write there.
+/// The node, below the domain's directory; the domain may write there. 0 in a domain that is up and
+/// waits for its disks.
 pub(crate) const NODE: &str = "data/heartbeat";
+/// How often it is looked whether the disks have come, and for how long after something has changed.
+const LOOK: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(10));
 
-/// Beats until the end.
-pub(crate) fn beat(interval: Duration) -> Result {
+/// Beats until the end, and serves what is attached again.
+pub(crate) fn beat(args: &Heartbeat) -> Result {
     let mut store = Store::open()?;
+    await_disks(&mut store, &args.wait)?;
+    for path in [plain::AGAIN, "backend"] {
+        store.watch(path, "look")?;
+    }
     for count in 1u64.. {
         store.write(NODE, count)?;
-        thread::sleep(interval);
+        let next = Instant::now() + args.interval;
+        // The first events come at once.
+        while store.event_of("look", next.saturating_duration_since(Instant::now()))? {
+            if let Err(e) = plain::serve_all(&mut store) {
+                log::line("", format_args!("{e}"));
+            }
+        }
     }
     Ok(())
+}
+
+/// Waits until all of `paths` are there.
+fn await_disks(store: &mut Store, paths: &[PathBuf]) -> Result {
+    if paths.is_empty() {
+        return Ok(());
+    }
+    store.write(NODE, 0)?;
+    store.watch("device", "disks")?;
+    let mut busy = Instant::now();
+    while !paths.iter().all(|path| path.exists()) {
+        let (nap, long) = LOOK;
+        let quiet = busy.elapsed() > long;
+        if store.event_of("disks", if quiet { long } else { nap })? {
+            busy = Instant::now();
+        }
+    }
+    Ok(store.unwatch("device", "disks")?)
+}
+
+/// Whether the value of the node is that of a domain that can serve.
+pub(crate) fn can_serve(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value != "0")
 }
 
 /// What is known of a heart: its last value, and since when it has that.

@@ -14,16 +14,23 @@
 //! | `memory.rs` | all devices of a driver domain, kept in a file |
 //! | `heart.rs` | whether a heart beats |
 //! | `xl.rs` | calls of xl |
-//! | `guard.rs` | one driver domain's guard: watch, restart, reattach |
+//! | `plain.rs` | what the hotplug script does for a plain block device |
+//! | `guard.rs` | one driver domain's guard: watches it, and notes what it serves |
+//! | `restart.rs` | the guard's part that starts the domain again; `spare.rs`: one that is ready |
+//! | `attach.rs` | attaches disks |
 //! | `log.rs` | lines with the time |
 
 mod args;
+mod attach;
 mod config;
 mod device;
 mod guard;
 mod heart;
 mod log;
 mod memory;
+mod plain;
+mod restart;
+mod spare;
 mod xl;
 
 use args::{Args, Command, Run};
@@ -39,7 +46,7 @@ fn main() -> ExitCode {
     // A wrong command line ends here, with code 2.
     let done = match Args::parse().command {
         Command::Run(run) => manage(run),
-        Command::Heartbeat(heartbeat) => heart::beat(heartbeat.interval),
+        Command::Heartbeat(heartbeat) => heart::beat(&heartbeat),
         Command::List(list) => memory::print(&list.state),
     };
     match done {

@@ -16,8 +16,9 @@ driver_domain_start() {
 
 # driver_domain_beats NAME: is it up, so that devices can be attached?
 driver_domain_beats() {
-	local id
-	id=$(xl domid "$1" 2>/dev/null) && xenstore-exists "/local/domain/$id/data/heartbeat" 2>/dev/null
+	local id beat
+	id=$(xl domid "$1" 2>/dev/null) && beat=$(xenstore-read "/local/domain/$id/data/heartbeat" 2>/dev/null) &&
+		[ "$beat" -gt 0 ]
 }
 
 # devmgr_start NAME... [-- OPTION...]: look after these driver domains. Its log is $LAB_STATE/logs/devmgr.
@@ -29,8 +30,23 @@ devmgr_start() {
 		[ "$word" != -- ] || break
 		configs+=("$LAB_STATE/guests/$word/cfg")
 	done
-	devmgr run "$@" "${configs[@]}" </dev/null >>"$LAB_STATE/logs/devmgr" 2>&1 &
+	: >>"$LAB_STATE/logs/devmgr"
+	exec {devmgr_log}< <(exec tail --pid=$$ -n 0 -F "$LAB_STATE/logs/devmgr" 2>/dev/null)
+	devmgr run "$@" "${configs[@]}" </dev/null >>"$LAB_STATE/logs/devmgr" 2>&1 {devmgr_log}<&- &
 	echo $! >"$LAB_STATE/devmgr.pid"
+}
+
+# devmgr_says SECONDS PATTERN: read on in what devmgr says until a line matches (a glob); leaves the
+# lines in the array devmgr_said (so not with `check`). Takes no time of dom0's meanwhile.
+devmgr_says() {
+	local until=$((SECONDS + $1 * LAB_STRETCH)) line
+	devmgr_said=()
+	while ((SECONDS < until)) && read -r -t $((until - SECONDS)) -u "$devmgr_log" line; do
+		devmgr_said+=("$line")
+		# shellcheck disable=SC2053
+		[[ $line != $2 ]] || return 0
+	done
+	return 1
 }
 
 # devmgr_stop: end it; no error if there is none.
@@ -63,6 +79,12 @@ busy_pauses() {
 		tail -n +\$((\$(wc -l </run/busy-seen) + 1)) /run/busy-now; mv /run/busy-now /run/busy-seen"
 }
 
+# busy_wrong GUEST: what the load has found wrong so far; nothing if all is well.
+busy_wrong() {
+	guest_run "$1" "grep -h '^failed\|^wrong' /run/busy-steady.out | tail -n 3; [ ! -e /run/busy-steady.status ] || echo steady ended
+		[ ! -e /run/busy-fio.status ] || { tail -n 5 /run/busy-fio.out; echo fio ended; }"
+}
+
 # busy_stop GUEST: end the load; fails, and shows what was wrong, if a request failed or a byte is wrong.
 busy_stop() {
 	local status=0
@@ -80,4 +102,48 @@ disk_served() {
 	back=$(xenstore-read "/local/domain/$(guest_domid "$1")/device/vbd/$2/backend" 2>/dev/null) &&
 		[ "${back#"/local/domain/$3/"}" = "$back" ] &&
 		[ "$(xenstore-read "$back/state" 2>/dev/null)" = 4 ]
+}
+
+# recovery_start [DEVMGR-OPTION...]: guest g verifies xvdb, the disk of driver domain drv, which devmgr
+# looks after.
+recovery_start() {
+	swap_driver back "$MODULES_BACK" || bail "no back end"
+	guest_start g pv modules=ours &
+	driver_domain_start drv "$(lab_disk 64)" &
+	wait
+	guest_alive g && driver_domain_beats drv || {
+		diag "$(guest_run drv 'cat /run/driver-domain.log; xenstore-ls data; ls -l /dev/xvda; ps | tail -n 8')"
+		bail "no guests"
+	}
+	recovery_grants=$(hostile grants "$(guest_domid g)" all)
+	devmgr_start drv -- "$@"
+	check "attach" disk_attach g /dev/xvda xvdb backend=drv
+	check "load" busy_start g /dev/xvdb
+	# what the load leaves is more, so that a driver domain boots, and beats, in time
+	xl sched-credit2 -d g -w 32
+}
+
+# recovery_kill destroyed|crashed|hung: what may happen to drv.
+recovery_kill() {
+	case $1 in
+	destroyed) xl destroy drv ;;
+	crashed) xl sysrq drv c ;;
+	hung) xl pause drv ;;
+	esac
+}
+
+# recovery_end: all that was wrong with the disk, then detach it.
+recovery_end() {
+	devmgr_stop
+	check "no error, every byte right" busy_stop g
+	diag "$ktap_out"
+	guest_attached drv
+	check "the disk is still the same" guest_run g 'readlink -f /sys/block/xvdb/device | grep vbd-51728'
+	check "detach" disk_detach g xvdb
+	check "no grant is left" wait_for 5 recovery_no_grant_left ||
+		diag "before: $recovery_grants, now: $(hostile grants "$(guest_domid g)" all)"
+}
+
+recovery_no_grant_left() {
+	[ "$(hostile grants "$(guest_domid g)" all)" = "$recovery_grants" ]
 }

@@ -41,8 +41,10 @@ def directory(debug=False):
 
 
 def cargo(lab):
-    """Environment and binds for cargo: the registry's and the compiler's cache outlive a build."""
-    home, target = os.path.join(config.CACHE, "cargo"), os.path.join(config.CACHE, "target-" + lab.root.key)
+    """Environment and binds for cargo: the registry's and the compiler's cache outlive a build.
+
+    Cargo goes by times: two checkouts, which both are /src, must not share what it has compiled."""
+    home, target = os.path.join(config.CACHE, "cargo"), os.path.join(directory(), "target-" + lab.root.key)
     os.makedirs(home, exist_ok=True)
     os.makedirs(target, exist_ok=True)
     host = os.environ.get("CARGO_HOME") or os.path.expanduser("~/.cargo")

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A domain's grant table as dom0 sees it: `/dev/xen/privcmd`, `xen/privcmd.h`, and Xen's
-//! `grant_table.h` (version 1 entries, which is what Linux uses on x86 below 16 TiB).
+//! A domain as dom0 sees it: whether Xen has anything of it, and its grant table.
+//! `/dev/xen/privcmd`, `xen/privcmd.h`, and Xen's `memory.h` and `grant_table.h` (version 1 entries,
+//! which is what Linux uses on x86 below 16 TiB).
 
 use std::collections::BTreeMap;
 use std::io;
@@ -45,24 +46,30 @@ pub fn grants(domid: DomId) -> io::Result<BTreeMap<DomId, Grants>> {
     Ok(count(&table))
 }
 
+/// Whether Xen has anything of a domain: XENMEM_current_reservation.
+///
+/// One that has been destroyed exists as long as somebody has pages of it mapped.
+///
+/// # Errors
+/// EPERM outside dom0.
+pub fn exists(domid: DomId) -> io::Result<bool> {
+    const MEMORY_OP: u64 = 12;
+    const CURRENT_RESERVATION: u64 = 3;
+    let args = |addr| [CURRENT_RESERVATION, addr, 0, 0, 0];
+    match hypercall(MEMORY_OP, domid.into(), args) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
 /// How many frames the domain's grant table has: GNTTABOP_query_size.
 fn frames(domid: DomId) -> io::Result<usize> {
     const GRANT_TABLE_OP: u64 = 20;
     const QUERY_SIZE: u64 = 6;
-    // A hypercall's argument must stay in memory; this device's pages do.
-    let buffer = Area::map(&sys::open("/dev/xen/hypercall")?, 0, 1, true)?;
-    let addr = buffer.base().as_ptr() as u64;
-    let page = Pages::new(buffer, true);
     // struct gnttab_query_size: domid, nr_frames, max_nr_frames, status.
-    page.store(0, domid.into());
-    let file = sys::open("/dev/xen/privcmd")?;
-    sys::ioctl(
-        &file,
-        &mut PrivcmdHypercall {
-            op: GRANT_TABLE_OP,
-            arg: [QUERY_SIZE, addr, 1, 0, 0],
-        },
-    )?;
+    let args = |addr| [QUERY_SIZE, addr, 1, 0, 0];
+    let page = hypercall(GRANT_TABLE_OP, domid.into(), args)?;
     match page.load(12) as u16 as i16 {
         0 => Ok(page.load(4) as usize),
         status => Err(io::Error::new(
@@ -70,6 +77,18 @@ fn frames(domid: DomId) -> io::Result<usize> {
             format!("grant table of domain {domid}: status {status}"),
         )),
     }
+}
+
+/// Calls Xen with `args`, given the address of a page that begins with `first`; the page afterwards.
+fn hypercall(op: u64, first: u32, args: impl FnOnce(u64) -> [u64; 5]) -> io::Result<Pages> {
+    // A hypercall's argument must stay in memory; this device's pages do.
+    let buffer = Area::map(&sys::open("/dev/xen/hypercall")?, 0, 1, true)?;
+    let arg = args(buffer.base().as_ptr() as u64);
+    let page = Pages::new(buffer, true);
+    page.store(0, first);
+    let file = sys::open("/dev/xen/privcmd")?;
+    sys::ioctl(&file, &mut PrivcmdHypercall { op, arg })?;
+    Ok(page)
 }
 
 /// Counts the entries of a table.
