@@ -15,6 +15,7 @@
 //! - [`spin`]: how long a thread looks at a ring before it sleeps
 //! - [`state`]: the xenbus states (`xen/io/xenbus.h`) and what each end does next
 //! - [`tap`]: what `/dev/blktap` and the program behind it say to each other
+//! - [`tapped`]: the kernel's side of that
 //! - [`vdev`]: the number of a virtual block device, made into a name and minors
 //! - `mock`: a memory, peers and a fault injector for tests (feature `mock`, needs std)
 //!
@@ -65,4 +66,5 @@ pub mod ring;
 pub mod spin;
 pub mod state;
 pub mod tap;
+pub mod tapped;
 pub mod vdev;
