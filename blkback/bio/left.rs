@@ -33,7 +33,7 @@ impl Drop for Left {
 pub(crate) fn is_busy(number: Number) -> bool {
     let left = LEFT.lock();
     left.iter()
-        .any(|service| service.number == number && !service.has_ended())
+        .any(|service| service.number == Some(number) && !service.has_ended())
 }
 
 /// Leaves `service` to itself, and forgets those that have ended meanwhile.
