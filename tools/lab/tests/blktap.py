@@ -9,6 +9,8 @@ Documentation/blktap.md explains it. Run as a program, it is what the tests need
     blktap.py ram DOMID HANDLE [...]      is the disk, in memory (--sectors N, --file PATH)
     blktap.py be DOMID HANDLE [...]       reads and writes the disk by itself (--check)
     blktap.py bad CASE DOMID HANDLE       breaks a rule
+    blktap.py abuse DOMID HANDLE          makes calls that are refused
+    blktap.py cycle|fork|exec DOMID HANDLE
     blktap.py info|queues DOMID HANDLE, list, set DOMID HANDLE mode|policy|remove [VALUE]
 """
 
@@ -101,8 +103,9 @@ class Queue:
         """The guest's requests that have come."""
         ring = self.fe
         while less(ring.consumed, ring.words[0]):
-            yield REQUEST.unpack_from(self.memory, ring.entry(ring.consumed))
+            request = REQUEST.unpack_from(self.memory, ring.entry(ring.consumed))
             ring.consumed = ring.consumed + 1 & 0xffffffff
+            yield request
 
     def answer(self, ident, op, status=OKAY, flags=0):
         """Answers one of the guest's requests; to be followed by publish()."""
@@ -125,8 +128,9 @@ class Queue:
         """What the disk has answered."""
         ring = self.be
         while less(ring.consumed, ring.words[2]):
-            yield RESPONSE.unpack_from(self.memory, ring.entry(ring.consumed))
+            response = RESPONSE.unpack_from(self.memory, ring.entry(ring.consumed))
             ring.consumed = ring.consumed + 1 & 0xffffffff
+            yield response
 
     def publish(self):
         """Shows what has been written; true if there was anything, so that a kick is due.
@@ -290,7 +294,7 @@ def serve(tap, worker, stall=None, limit=None):
         if events & select.POLLERR:
             print("broken", flush=True)
             return
-    os.close(tap.fd)
+    print("ended", flush=True)
 
 
 def client(tap, count):
@@ -322,6 +326,204 @@ def client(tap, count):
             bad += 1
     print("bad: %d" % bad, flush=True)
     return bad
+
+
+def fails(what, *args, **more):
+    """The name of the error that a call ends with."""
+    try:
+        what(*args, **more)
+    except OSError as e:
+        return errno.errorcode.get(e.errno, e.errno)
+    return "nothing"
+
+
+def abuse(domid, handle):
+    """Calls that are refused, of a program that is none the worse for them. How many were not."""
+    wrong = []
+
+    def check(name, got, wanted):
+        if got != wanted:
+            wrong.append(name)
+            print("%s: %s, and not %s" % (name, got, wanted))
+
+    def attach(fd, version=VERSION, flags=0, mode=0, policy=0, guest=0, own=0, reserved=0, disk=(domid, handle)):
+        it = bytearray(ATTACH.pack(version, *disk, flags, mode, policy, guest, own, 0, reserved, 0))
+        try:
+            fcntl.ioctl(fd, IOC_ATTACH, it)
+        finally:
+            attach.version = ATTACH.unpack(it)[0]
+            attach.region = ATTACH.unpack(it)[-1]
+            attach.queues = ATTACH.unpack(it)[8]
+
+    fd = os.open("/dev/blktap", os.O_RDWR | os.O_CLOEXEC)
+    kick = struct.pack("<Q", 1)
+    check("a kick before the attach", fails(fcntl.ioctl, fd, IOC_KICK, kick), "ENOTCONN")
+    check("a map before the attach", fails(mmap.mmap, fd, 4096), "ENOTCONN")
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    check("a poll before the attach", poll.poll(0), [(fd, select.POLLERR)])
+    check("an ioctl that there is not", fails(fcntl.ioctl, fd, ioc(3, 77, 8), kick), "ENOTTY")
+    check("another size", fails(fcntl.ioctl, fd, ioc(1, 1, 4), kick), "ENOTTY")
+    check("a bad address", fails(fcntl.ioctl, fd, IOC_ATTACH, 8), "EFAULT")
+    check("another version", fails(attach, fd, version=99), "EPROTO")
+    check("our version", attach.version, VERSION)
+    check("reserved", fails(attach, fd, reserved=1), "EINVAL")
+    check("flags", fails(attach, fd, flags=4), "EINVAL")
+    check("mode", fails(attach, fd, mode=4), "EINVAL")
+    check("policy", fails(attach, fd, policy=3), "EINVAL")
+    check("a huge window", fails(attach, fd, guest=0xffffffff), "EINVAL")
+    check("a huge window of its own", fails(attach, fd, own=0xffffffff), "EINVAL")
+    check("no such disk", fails(attach, fd, disk=(domid, handle + 1)), "ENODEV")
+    check("no such guest", fails(attach, fd, disk=(1 << 20, handle)), "ENODEV")
+    nonblock = os.open("/dev/blktap", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    check("no wait", fails(attach, nonblock, flags=WAIT, disk=(domid, handle + 1)), "EAGAIN")
+
+    attach(fd, own=4097)
+    region = attach.region
+    check("the region", region, 65536 + (4 << 20) + 8192)
+    check("a second attach", fails(attach, fd), "EISCONN")
+    check("a second program", fails(attach, nonblock), "EBUSY")
+    check("... that does not wait", fails(attach, nonblock, flags=WAIT), "EAGAIN")
+    check("a mode that there is not", fails(set_it, fd, 0, 4), "EINVAL")
+    check("a policy that there is not", fails(set_it, fd, 1, 3), "EINVAL")
+    check("an order that there is not", fails(set_it, fd, 3), "EINVAL")
+    check("a bad geometry", fails(fcntl.ioctl, fd, IOC_SET_GEOMETRY, GEOMETRY.pack(8, 300, 4096, 0, 0)), "EINVAL")
+    check("a queue that there is not", fails(queue_info, fd, 0, 0, 64), "EINVAL")
+    everything = region * attach.queues
+    page = mmap.PAGESIZE
+    check("private", fails(mmap.mmap, fd, region, mmap.MAP_PRIVATE), "EINVAL")
+    check("too long", fails(mmap.mmap, fd, region + page), "EINVAL")
+    check("over the end", fails(mmap.mmap, fd, 2 * page, offset=region - page), "EINVAL")
+    check("behind the end", fails(mmap.mmap, fd, page, offset=everything), "EINVAL")
+    check("far behind it", fails(mmap.mmap, fd, page, offset=1 << 50), "EINVAL")
+    execute = mmap.PROT_READ | mmap.PROT_EXEC
+    check("code", fails(mmap.mmap, fd, page, mmap.MAP_SHARED, execute), "EINVAL")
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.mmap.restype = ctypes.c_void_p
+    libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t] + [ctypes.c_int] * 3 + [ctypes.c_long]
+    libc.mremap.restype = ctypes.c_void_p
+    libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+    failed = ctypes.c_void_p(-1).value
+    check("not on a page", libc.mmap(None, page, 3, 1, fd, 100), failed)
+    last = mmap.mmap(fd, page, offset=region - page)
+    last[:4] = b"abcd"
+    again = mmap.mmap(fd, region)
+    check("two maps, one memory", again[region - page:region - page + 4], b"abcd")
+    at = libc.mmap(None, page, 3, 1, fd, 0)
+    check("a map", at != failed, True)
+    check("a longer one", libc.mremap(at, page, 2 * page, 1), failed)
+    child = os.fork()
+    if child == 0:
+        print(again[0])
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    check("a child has no map", os.WIFSIGNALED(status) and os.WTERMSIG(status), signal.SIGSEGV)
+    if os.geteuid() == 0:
+        child = os.fork()
+        if child == 0:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            denied = fails(os.open, "/dev/blktap", os.O_RDWR) == "EACCES"
+            os._exit(0 if denied else 1)
+        check("not for everybody", os.waitpid(child, 0)[1], 0)
+    print("wrong: %d" % len(wrong), flush=True)
+    return len(wrong)
+
+
+def cycle(domid, handle, count):
+    """Attaches again and again, and writes to all of the window."""
+    for _ in range(count):
+        tap = Tap(domid, handle, "interpose", guest_bytes=16 << 20, own_bytes=8 << 20)
+        for memory in tap.maps:
+            for at in range(0, len(memory), 4096):
+                memory[at] = 1
+        for queue in tap.queues:
+            for ring in (queue.fe, queue.be):
+                ring.words.release()
+            queue.memory.release()
+        for memory in tap.maps:
+            memory.close()
+        os.close(tap.fd)
+    print("cycled", flush=True)
+
+
+def bad(tap, case):
+    """Breaks a rule as soon as there is a request. True: the disk was taken away for it."""
+    queue = tap.queues[0]
+
+    def first():
+        until = time.time() + 60
+        while time.time() < until:
+            for request in queue.requests():
+                return request
+            tap.wait(1)
+        raise TimeoutError
+
+    def is_broken():
+        until = time.time() + 10
+        while time.time() < until:
+            if tap.wait(0.2) & select.POLLERR:
+                return tap.info()["state"] == "broken"
+            time.sleep(0.05)
+        return False
+
+    def responses(count):
+        got, until = [], time.time() + 20
+        while len(got) < count and time.time() < until:
+            got.extend(queue.responses())
+            tap.wait(0.2)
+        return got
+
+    if case == "unknown":
+        first()
+        queue.answer(0x77770001, READ)
+    elif case == "twice":
+        ident, op = first()[:2]
+        queue.answer(ident, op, ERROR)
+        queue.answer(ident, op, ERROR)
+        # As many answers as there were requests, so that it is the second one that is wrong.
+        first()
+    elif case == "overrun-fe":
+        first()
+        queue.fe.words[2] = 1000
+        tap.kick(1)
+        return is_broken()
+    elif case == "overrun-be":
+        queue.be.words[0] = 1000
+        tap.kick(1)
+        return is_broken()
+    elif case == "lent":
+        ident, op, flags, sector, count = first()[:5]
+        queue.send(1, op, sector, count, NO_DATA, flags | GUEST, ident)
+        queue.send(2, op, sector, count, NO_DATA, flags | GUEST, ident)
+        queue.answer(ident, op)
+        tap.publish()
+        return is_broken()
+    elif case == "guest":
+        for i, ident in enumerate([0, 0x1234, 0x10000, 0xffffffff]):
+            queue.send(i, READ, 0, 8, NO_DATA, GUEST, ident)
+        tap.publish()
+        return [r[3] for r in responses(4)] == [ERROR] * 4
+    elif case == "fuzz":
+        import random
+        random.seed(1)
+        numbers = [0, 1, 7, 8, 100, 2047, 2048, 2049, 8191, 8192, 8193, 1 << 31, (1 << 32) - 1]
+        large = numbers + [1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1]
+        for _ in range(40):
+            sent = 0
+            for _ in range(256):
+                queue.send(sent, random.choice([0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 255]),
+                           random.choice(large), random.choice(large), random.choice(numbers),
+                           random.choice([0, 0, 0, 1, 2, 4, 8, 255]), random.choice(numbers))
+                sent += 1
+            tap.publish()
+            got = responses(sent)
+            if sorted(r[0] for r in got) != list(range(sent)) or tap.info()["state"] != "connected":
+                return False
+        return True
+    tap.publish()
+    return is_broken()
 
 
 def main():
@@ -362,6 +564,23 @@ def main():
     elif a.what == "be":
         tap = attach("intercept-be", own_bytes=1 << 20)
         sys.exit(client(tap, a.count) != 0)
+    elif a.what == "bad":
+        tap = attach("interpose")
+        sys.exit(not bad(tap, a.words[0]))
+    elif a.what == "abuse":
+        sys.exit(abuse(int(a.words[0]), int(a.words[1])) != 0)
+    elif a.what == "cycle":
+        cycle(int(a.words[0]), int(a.words[1]), a.count)
+    elif a.what == "fork":
+        # The child keeps the disk; or, of exec, nobody does.
+        attach("interpose")
+        if os.fork() == 0:
+            time.sleep(3)
+            print("child ends", flush=True)
+        os._exit(0)
+    elif a.what == "exec":
+        attach("interpose")
+        os.execvp("sleep", ["sleep", "3"])
     else:
         fd = os.open("/dev/blktap", os.O_RDWR)
         if a.what == "list":
