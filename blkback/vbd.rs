@@ -180,7 +180,8 @@ impl Vbd {
             .slot
             .own_geometry()
             .unwrap_or_else(|| self.disk_geometry());
-        it.features |= flag(self.cdrom, geometry::CDROM) | flag(self.read_only, geometry::READ_ONLY);
+        it.features |=
+            flag(self.cdrom, geometry::CDROM) | flag(self.read_only, geometry::READ_ONLY);
         if !discard {
             it.features &= !geometry::DISCARD;
         }

@@ -72,7 +72,9 @@ extern "C" {
 
 static OPERATIONS: Static<bindings::file_operations> = Static(bindings::file_operations {
     // An open file holds the module.
-    owner: (&raw const __this_module).cast::<bindings::module>().cast_mut(),
+    owner: (&raw const __this_module)
+        .cast::<bindings::module>()
+        .cast_mut(),
     open: Some(open),
     release: Some(release),
     unlocked_ioctl: Some(ioctl),

@@ -2,6 +2,7 @@
 
 //! What a program has of one queue: its rings, and its window.
 
+use kernel::page::PAGE_SIZE;
 use xenbus::{
     prelude::*,
     protocol::{
@@ -11,7 +12,6 @@ use xenbus::{
     },
     region::{Region, RegionCopies, RegionRing},
 };
-use kernel::page::PAGE_SIZE;
 
 /// Pages of each ring.
 pub(crate) const RING_PAGES: usize = RING_BYTES / PAGE_SIZE;

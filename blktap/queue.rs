@@ -224,7 +224,12 @@ impl Inner {
     }
 
     /// Serves the rings; true: there is more to do.
-    fn serve(&mut self, shared: &Shared, phase: Phase, desk: &mut Desk<'_>) -> Result<bool, Broken> {
+    fn serve(
+        &mut self,
+        shared: &Shared,
+        phase: Phase,
+        desk: &mut Desk<'_>,
+    ) -> Result<bool, Broken> {
         let mut more = true;
         for _ in 0..ROUNDS {
             self.take_answers(desk)?;

@@ -97,7 +97,10 @@ impl Queue {
         };
         if let Err(e) = self.open_tap(new) {
             // The guest must not come past the tap.
-            dev_err!(self.session.dev().dev(), "cannot attach to the tap: {e:?}\n");
+            dev_err!(
+                self.session.dev().dev(),
+                "cannot attach to the tap: {e:?}\n"
+            );
             self.broken = true;
         }
     }

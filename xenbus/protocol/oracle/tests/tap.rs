@@ -190,7 +190,12 @@ fn ioctls() {
     const READ_WRITE: u32 = 3;
     for c in TABLES {
         for (name, direction, nr, size) in [
-            ("ATTACH", READ_WRITE, ioctl::ATTACH, size_of::<ioctl::Attach>()),
+            (
+                "ATTACH",
+                READ_WRITE,
+                ioctl::ATTACH,
+                size_of::<ioctl::Attach>(),
+            ),
             ("KICK", WRITE, ioctl::KICK, 8),
             ("INFO", READ_WRITE, ioctl::INFO, size_of::<ioctl::Info>()),
             (
@@ -207,10 +212,8 @@ fn ioctls() {
                 size_of::<ioctl::Geometry>(),
             ),
         ] {
-            let ours = direction << 30
-                | (size as u32) << 16
-                | u32::from(ioctl::TYPE) << 8
-                | u32::from(nr);
+            let ours =
+                direction << 30 | (size as u32) << 16 | u32::from(ioctl::TYPE) << 8 | u32::from(nr);
             let theirs = find(c, &format!("BLKTAP_{name}")).value;
             assert_eq!(i64::from(ours as i32), theirs, "{name}");
         }

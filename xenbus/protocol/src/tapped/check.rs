@@ -160,7 +160,10 @@ mod tests {
     fn good_ones() {
         let ok = |request| check(&request, &LIMITS, 100).unwrap();
         let (it, data) = ok(request(op::READ, 10, 2));
-        assert_eq!((it.id, it.op, it.sector, it.nr_sectors), (9, Op::Read, 10, 2));
+        assert_eq!(
+            (it.id, it.op, it.sector, it.nr_sectors),
+            (9, Op::Read, 10, 2)
+        );
         assert_eq!(data, Data::Window(3));
         assert_eq!(ok(request(op::WRITE, 998, 2)).0.op, Op::Write);
         let barrier = Request {
@@ -298,14 +301,39 @@ mod tests {
         assert!(check_geometry(&good));
         assert!(!check_geometry(&Geometry::default()));
         for bad in [
-            Geometry { sectors: 1025, ..good },
-            Geometry { sectors: u64::MAX - 7, ..good },
-            Geometry { sector_size: 8192, physical_sector_size: 8192, ..good },
-            Geometry { sector_size: 0, ..good },
-            Geometry { physical_sector_size: 2048, ..good },
-            Geometry { physical_sector_size: 6144, ..good },
-            Geometry { features: 1 << 6, ..good },
-            Geometry { discard_granularity: 512, ..good },
+            Geometry {
+                sectors: 1025,
+                ..good
+            },
+            Geometry {
+                sectors: u64::MAX - 7,
+                ..good
+            },
+            Geometry {
+                sector_size: 8192,
+                physical_sector_size: 8192,
+                ..good
+            },
+            Geometry {
+                sector_size: 0,
+                ..good
+            },
+            Geometry {
+                physical_sector_size: 2048,
+                ..good
+            },
+            Geometry {
+                physical_sector_size: 6144,
+                ..good
+            },
+            Geometry {
+                features: 1 << 6,
+                ..good
+            },
+            Geometry {
+                discard_granularity: 512,
+                ..good
+            },
         ] {
             assert!(!check_geometry(&bad), "{bad:?}");
         }

@@ -275,9 +275,7 @@ mod tests {
     #[test]
     fn what_is_taken_back_comes_in_order() {
         let mut sent = sent(4);
-        let ids: Vec<u32> = (0..4)
-            .map(|i| sent.send(i, 0, PIECE, 0).unwrap())
-            .collect();
+        let ids: Vec<u32> = (0..4).map(|i| sent.send(i, 0, PIECE, 0).unwrap()).collect();
         sent.orphan_all(|_| ());
         for (i, id) in ids.iter().enumerate() {
             sent.answer(*id).unwrap();
