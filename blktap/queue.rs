@@ -19,7 +19,7 @@ use xenbus::{
     prelude::*,
     protocol::{
         blkif::{status, Op},
-        ring::Overrun,
+        ring::{index, Memory, Overrun},
         tap::{
             ioctl::{QueueInfo, BUCKETS},
             op, ring_entries, Mode, Policy,
@@ -59,8 +59,8 @@ struct Inner {
     /// The program's requests that are on their way to the disk.
     own: u32,
     counters: Counters,
-    /// That nothing goes the old way any more has been said.
-    reported: bool,
+    /// The number of the last change of which it has been said that nothing goes the old way.
+    reported: u16,
 }
 
 /// A tap's side of a queue.
@@ -86,7 +86,7 @@ impl Queue {
             sent: Sent::new(entries),
             own: 0,
             counters: Counters::default(),
-            reported: false,
+            reported: 0,
         };
         Arc::pin_init(
             pin_init!(Queue {
@@ -100,17 +100,37 @@ impl Queue {
     }
 
     /// The program that is served as soon as [`Shared::program`] says so.
-    pub(crate) fn set_next(&self, program: Option<Program>) {
-        let old = core::mem::replace(&mut *self.next.lock(), program);
+    pub(crate) fn set_next(&self, program: Program) {
+        let old = self.next.lock().replace(program);
         drop(old);
     }
 
-    /// What there is to know, but for the indices of the rings.
+    /// The program of this generation has gone; it may not have been served yet.
+    pub(crate) fn forget(&self, generation: u32) {
+        let mut next = self.next.lock();
+        if next
+            .as_ref()
+            .is_some_and(|next| next.generation == generation)
+        {
+            *next = None;
+        }
+    }
+
+    /// What there is to know, but for whose it is.
     pub(crate) fn info(&self) -> QueueInfo {
         let inner = self.inner.lock();
         let counters = &inner.counters;
         let waiting = inner.waiting.len().wrapping_add(inner.sent.len());
+        let at = |front: bool, at: usize| match (&inner.program, front) {
+            (Some(program), true) => program.front.memory().load(at),
+            (Some(program), false) => program.back.memory().load(at),
+            (None, _) => 0,
+        };
         QueueInfo {
+            fe_req_prod: at(true, index::REQ_PROD),
+            fe_rsp_prod: at(true, index::RSP_PROD),
+            be_req_prod: at(false, index::REQ_PROD),
+            be_rsp_prod: at(false, index::RSP_PROD),
             queue: self.index as u32,
             fe_in_flight: waiting as u32,
             be_in_flight: inner.own,
@@ -170,8 +190,8 @@ impl TapQueue for Queue {
         let report = inner.is_settled(&self.shared, desk);
         let load = inner.load(&self.shared);
         drop(inner);
-        if report {
-            self.shared.report(self.index);
+        if let Some(change) = report {
+            self.shared.report(self.index, change);
         }
         load
     }
@@ -295,21 +315,20 @@ impl Inner {
         }
     }
 
-    /// Whether it is to be reported that nothing goes the old way any more.
-    fn is_settled(&mut self, shared: &Shared, desk: &Desk<'_>) -> bool {
+    /// The change of which it is to be reported that nothing goes the old way any more.
+    fn is_settled(&mut self, shared: &Shared, desk: &Desk<'_>) -> Option<u16> {
         let phase = shared.phase();
         let settled = !self.dying && self.own == 0 && self.sent.is_empty();
         let settled = match (phase.switching, phase.removing) {
-            (false, false) => {
-                self.reported = false;
-                return false;
-            }
+            (false, false) => false,
             (true, _) => settled && desk.is_idle(),
             (false, true) => settled && self.waiting.is_empty(),
         };
-        let report = settled && !self.reported;
-        self.reported |= settled;
-        report
+        if !settled || self.reported == phase.change {
+            return None;
+        }
+        self.reported = phase.change;
+        Some(phase.change)
     }
 
     fn load(&self, shared: &Shared) -> Load {

@@ -17,6 +17,9 @@ use xenbus::{
     protocol::tap::{Mode, Policy, State},
 };
 
+/// The mode in the word of a phase.
+const MODE: u32 = 0xff;
+
 /// Says that the mode is about to change, beside the mode.
 const SWITCHING: u32 = 1 << 8;
 
@@ -31,18 +34,12 @@ pub(crate) struct Phase {
     pub(crate) switching: bool,
     /// All requests go to the disk, for good.
     pub(crate) removing: bool,
+    /// The number of the change that is about to be, or was last.
+    pub(crate) change: u16,
 }
 
-impl Phase {
-    /// This mode, and no change at hand.
-    pub(crate) fn steady(mode: Mode) -> Self {
-        Phase {
-            mode,
-            switching: false,
-            removing: false,
-        }
-    }
-}
+/// Where the number of the change is, beside the mode.
+const CHANGE: u32 = 16;
 
 /// A program that has the disk.
 #[derive(Clone, Copy)]
@@ -100,6 +97,14 @@ pub(crate) struct Shared {
     pub(crate) poll: PollCondVar,
 }
 
+impl Control {
+    /// Whether all queues that have a thread, or are about to, have reported.
+    pub(crate) fn is_settled(&self) -> bool {
+        let connected = bit(self.connected as usize).wrapping_sub(1);
+        (self.open | connected) & !self.settled == 0
+    }
+}
+
 impl Shared {
     /// For `queues` queues, in passthrough mode.
     pub(crate) fn new(queues: usize) -> Result<Arc<Self>> {
@@ -132,9 +137,10 @@ impl Shared {
     pub(crate) fn phase(&self) -> Phase {
         let word = self.phase.load(Ordering::Acquire);
         Phase {
-            mode: Mode::from_number(word & !(SWITCHING | REMOVING)).unwrap_or_default(),
+            mode: Mode::from_number(word & MODE).unwrap_or_default(),
             switching: word & SWITCHING != 0,
             removing: word & REMOVING != 0,
+            change: (word >> CHANGE) as u16,
         }
     }
 
@@ -142,8 +148,9 @@ impl Shared {
     pub(crate) fn set_phase(&self, phase: Phase) {
         let switching = if phase.switching { SWITCHING } else { 0 };
         let removing = if phase.removing { REMOVING } else { 0 };
-        self.phase
-            .store(phase.mode as u32 | switching | removing, Ordering::SeqCst);
+        let change = u32::from(phase.change) << CHANGE;
+        let word = phase.mode as u32 | switching | removing | change;
+        self.phase.store(word, Ordering::SeqCst);
     }
 
     /// The generation of the program that is served, 0 if none is.
@@ -220,9 +227,13 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Nothing of queue `index` goes the old way any more.
-    pub(crate) fn report(&self, index: usize) {
-        self.control.lock().settled |= bit(index);
+    /// Nothing of queue `index` goes the old way any more, as the change of that number wants it.
+    pub(crate) fn report(&self, index: usize, change: u16) {
+        let mut control = self.control.lock();
+        if self.phase().change == change {
+            control.settled |= bit(index);
+        }
+        drop(control);
         self.changed.notify_all();
     }
 

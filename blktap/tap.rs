@@ -75,10 +75,7 @@ impl Drop for Attachment {
     fn drop(&mut self) {
         self.tap.shared.lost(self.generation, false);
         for queue in &self.tap.queues {
-            // The program that has not been taken notice of.
-            if self.tap.shared.program() == 0 {
-                queue.set_next(None);
-            }
+            queue.forget(self.generation);
         }
         if let Ok(bell) = taps::bell() {
             bell.ring();
@@ -176,7 +173,7 @@ impl Tap {
         };
         let no_data = it.flags & ioctl::NO_DATA != 0;
         for (queue, region) in self.queues.iter().zip(&attachment.regions) {
-            queue.set_next(Some(Program::new(generation, region, guest, no_data)?));
+            queue.set_next(Program::new(generation, region, guest, no_data)?);
             let header = |first| RegionRing::new(region, first, 1);
             let hint = (header(0)?, header(RING_PAGES)?);
             attachment.hints.push(hint, GFP_KERNEL)?;
@@ -205,35 +202,29 @@ impl Tap {
     pub(crate) fn switch(&self, mode: Mode) -> Result {
         let shared = &*self.shared;
         let control = self.my_turn()?;
-        let old = shared.phase().mode;
-        if old == mode {
+        if shared.phase().mode == mode {
             return Ok(());
         }
-        let result = self.change(
-            control,
-            Phase {
-                switching: true,
-                ..Phase::steady(old)
-            },
-            // If not, what it is now: a policy may have set another one.
-            |done| Phase::steady(if done { mode } else { shared.phase().mode }),
-        );
+        let result = self.change(control, mode, |phase| phase.switching = true);
         shared.tell();
         result
     }
 
-    /// Sets the phase to `during`, until all queues have reported; then to what `after` makes of
-    /// whether they have.
+    /// Changes the phase by `during`, until all queues have reported; then sets the mode, if they
+    /// have.
     fn change(
         &self,
         mut control: Guard<'_, Control, MutexBackend>,
-        during: Phase,
-        after: impl FnOnce(bool) -> Phase,
+        mode: Mode,
+        during: impl FnOnce(&mut Phase),
     ) -> Result {
         let shared = &*self.shared;
         control.switching = true;
         control.settled = 0;
-        shared.set_phase(during);
+        let mut phase = shared.phase();
+        phase.change = phase.change.wrapping_add(1);
+        during(&mut phase);
+        shared.set_phase(phase);
         drop(control);
         shared.kick_all();
 
@@ -242,14 +233,21 @@ impl Tap {
             if control.gone {
                 break Err(ENODEV);
             }
-            if control.open & !control.settled == 0 {
+            if control.is_settled() {
                 break Ok(());
             }
             if shared.changed.wait_interruptible(&mut control) {
                 break Err(EINTR);
             }
         };
-        shared.set_phase(after(result.is_ok()));
+        // It may be another one than before: a policy may have set it.
+        let now = shared.phase();
+        shared.set_phase(Phase {
+            mode: if result.is_ok() { mode } else { now.mode },
+            switching: false,
+            removing: false,
+            change: now.change,
+        });
         // The policy counts if the program has gone meanwhile.
         shared.apply_policy();
         control.switching = false;
@@ -278,11 +276,10 @@ impl Tap {
         let control = self.my_turn()?;
         self.shared.set_policy(Policy::Passthrough);
         self.shared.set_program(0);
-        let during = Phase {
-            removing: true,
-            ..Phase::steady(Mode::Passthrough)
-        };
-        self.change(control, during, |_| Phase::steady(Mode::Passthrough))?;
+        self.change(control, Mode::Passthrough, |phase| {
+            phase.mode = Mode::Passthrough;
+            phase.removing = true;
+        })?;
         self.end();
         self.slot.clear();
         Ok(())
