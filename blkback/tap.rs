@@ -220,11 +220,6 @@ impl Desk<'_> {
         vbd::limits(&self.session.vbd().disk_geometry())
     }
 
-    /// The guest.
-    pub fn domid(&self) -> u16 {
-        self.session.dev().otherend_id()
-    }
-
     /// Whether requests of the guest's are to wait, since a barrier of another queue is on its way.
     pub fn is_paused(&self) -> bool {
         self.paused

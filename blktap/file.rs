@@ -122,7 +122,8 @@ impl File {
         if it.reserved != 0 || it.flags & !(ioctl::WAIT | ioctl::NO_DATA) != 0 {
             return Err(EINVAL);
         }
-        let _one = self.attaching.lock();
+        // Not waited for: the other one may wait for a disk.
+        let _one = self.attaching.try_lock().ok_or(EBUSY)?;
         if self.attachment.as_ref().is_some() {
             return Err(errno(EISCONN));
         }

@@ -33,15 +33,19 @@ pub(crate) struct Program {
     pub(crate) window: u64,
     /// Requests have no data in the window.
     pub(crate) no_data: bool,
+    /// Copies between the window and the guest.
+    pub(crate) copies: RegionCopies,
 }
 
 impl Program {
-    /// Empty rings, and a window of which the first `guest` pages are for the guest's data. Sleeps.
+    /// Empty rings, and a window of which the first `guest` pages are for data of the guest `domid`.
+    /// Sleeps.
     pub(crate) fn new(
         generation: u32,
         region: &Arc<Region>,
         guest: usize,
         no_data: bool,
+        domid: u16,
     ) -> Result<Self> {
         let ring = |first| RegionRing::new(region, first, RING_PAGES);
         let front = Front::new(ring(0)?, Entries).map_err(|_| EINVAL)?;
@@ -59,12 +63,8 @@ impl Program {
             pieces: Pieces::new(bits, guest as u32),
             window: (window.wrapping_mul(PAGE_SIZE) / SECTOR_SIZE) as u64,
             no_data,
+            copies: RegionCopies::new(region, domid),
         })
-    }
-
-    /// Copies to and from pages of a guest.
-    pub(crate) fn copies(&self, domid: u16) -> RegionCopies {
-        RegionCopies::new(&self.region, domid)
     }
 
     /// Answers a request of the program's.

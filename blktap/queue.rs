@@ -56,6 +56,9 @@ struct Inner {
     dying: bool,
     waiting: Fifo<KVec<u16>>,
     sent: Sent<KVec<Entry>>,
+    /// Room for requests that are about to be sent, and answers that are about to be given.
+    going: KVec<front::Going>,
+    coming: KVec<front::Coming>,
     /// The program's requests that are on their way to the disk.
     own: u32,
     counters: Counters,
@@ -84,6 +87,8 @@ impl Queue {
             dying: false,
             waiting: Fifo::new(KVec::new()),
             sent: Sent::new(entries),
+            going: KVec::with_capacity(front::BATCH, GFP_KERNEL)?,
+            coming: KVec::with_capacity(front::BATCH, GFP_KERNEL)?,
             own: 0,
             counters: Counters::default(),
             reported: 0,

@@ -173,7 +173,8 @@ impl Tap {
         };
         let no_data = it.flags & ioctl::NO_DATA != 0;
         for (queue, region) in self.queues.iter().zip(&attachment.regions) {
-            queue.set_next(Program::new(generation, region, guest, no_data)?);
+            let program = Program::new(generation, region, guest, no_data, self.slot.domid())?;
+            queue.set_next(program);
             let header = |first| RegionRing::new(region, first, 1);
             let hint = (header(0)?, header(RING_PAGES)?);
             attachment.hints.push(hint, GFP_KERNEL)?;

@@ -43,7 +43,7 @@ fn copy(
 }
 
 /// A request that is about to be sent.
-struct Going {
+pub(super) struct Going {
     /// Which one of the guest's it is.
     number: u16,
     piece: Piece,
@@ -52,28 +52,38 @@ struct Going {
 }
 
 /// An answer that is about to be given.
-struct Coming {
+pub(super) struct Coming {
     entry: Entry,
     status: i16,
     failed: bool,
 }
 
 /// How many are worked on at a time.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 
 impl Inner {
     /// Sends what waits to the program, as far as there is room; to be published by the caller.
     pub(super) fn send(&mut self, desk: &mut Desk<'_>) {
-        while self.send_some(desk).is_ok_and(|count| count == BATCH) {}
+        loop {
+            // Kept, so that a batch costs no allocation.
+            let mut batch = core::mem::take(&mut self.going);
+            self.send_some(desk, &mut batch);
+            let count = batch.len();
+            batch.clear();
+            self.going = batch;
+            if count < BATCH {
+                break;
+            }
+        }
     }
 
-    fn send_some(&mut self, desk: &mut Desk<'_>) -> Result<usize> {
-        let program = self.program.as_mut().ok_or(ENODEV)?;
+    fn send_some(&mut self, desk: &mut Desk<'_>, batch: &mut KVec<Going>) {
+        let Some(program) = &mut self.program else {
+            return;
+        };
         if self.waiting.is_empty() {
-            return Ok(0);
+            return;
         }
-        let mut copies = program.copies(desk.domid());
-        let mut batch = KVec::with_capacity(BATCH, GFP_KERNEL)?;
         let now = kthread::now_ns();
         while let Some(number) = self.waiting.first() {
             if batch.len() == BATCH || (program.front.free() as usize) <= batch.len() {
@@ -100,7 +110,8 @@ impl Inner {
             let mut failed = false;
             if has_data && code == op::WRITE {
                 let index = batch.len() as u16;
-                failed = copy(&mut copies, Way::FromGuest, segments, piece, index).is_err();
+                let copies = &mut program.copies;
+                failed = copy(copies, Way::FromGuest, segments, piece, index).is_err();
             }
             let flags = match request.op {
                 Op::WriteBarrier => flag::BARRIER,
@@ -129,12 +140,12 @@ impl Inner {
                 failed,
             });
         }
-        copies.run(|index| {
+        program.copies.run(|index| {
             if let Some(going) = batch.get_mut(usize::from(index)) {
                 going.failed = true;
             }
         });
-        for going in &batch {
+        for going in batch.iter() {
             if going.failed {
                 // The guest's pages are not there to be read.
                 let _ = self.sent.answer(going.request.id);
@@ -145,26 +156,30 @@ impl Inner {
                 let _ = program.front.push(&going.request);
             }
         }
-        Ok(batch.len())
     }
 
     /// Takes the program's answers, and gives them to the guest.
     pub(super) fn take_answers(&mut self, desk: &mut Desk<'_>) -> Result<(), Broken> {
-        while self.take_some(desk)? == BATCH {}
-        Ok(())
+        loop {
+            let mut batch = core::mem::take(&mut self.coming);
+            let result = self.take_some(desk, &mut batch);
+            let count = batch.len();
+            batch.clear();
+            self.coming = batch;
+            result?;
+            if count < BATCH {
+                return Ok(());
+            }
+        }
     }
 
-    fn take_some(&mut self, desk: &mut Desk<'_>) -> Result<usize, Broken> {
+    fn take_some(&mut self, desk: &mut Desk<'_>, batch: &mut KVec<Coming>) -> Result<(), Broken> {
         let Some(program) = &mut self.program else {
-            return Ok(0);
+            return Ok(());
         };
         if program.front.unconsumed()? == 0 {
-            return Ok(0);
+            return Ok(());
         }
-        let mut copies = program.copies(desk.domid());
-        let Ok(mut batch) = KVec::<Coming>::with_capacity(BATCH, GFP_KERNEL) else {
-            return Ok(0);
-        };
         let now = kthread::now_ns();
         let mut result = Ok(());
         while batch.len() < BATCH {
@@ -201,7 +216,8 @@ impl Inner {
             if entry.op == op::READ && done && !here {
                 if let Some((_, segments)) = desk.request(entry.request) {
                     let (way, index) = (Way::ToGuest, batch.len() as u16);
-                    failed = copy(&mut copies, way, segments, entry.piece, index).is_err();
+                    let copies = &mut program.copies;
+                    failed = copy(copies, way, segments, entry.piece, index).is_err();
                 }
             }
             // There is room.
@@ -215,12 +231,12 @@ impl Inner {
                 failed,
             });
         }
-        copies.run(|index| {
+        program.copies.run(|index| {
             if let Some(coming) = batch.get_mut(usize::from(index)) {
                 coming.failed = true;
             }
         });
-        for coming in &batch {
+        for coming in batch.iter() {
             program.pieces.give(coming.entry.piece);
             if coming.failed {
                 desk.refuse(coming.entry.request);
@@ -228,7 +244,7 @@ impl Inner {
                 desk.answer(coming.entry.request, coming.status);
             }
         }
-        result.map(|()| batch.len())
+        result
     }
 }
 
