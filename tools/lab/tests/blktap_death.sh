@@ -14,7 +14,9 @@ n=$(disk_id "$id" xvdb)
 stall=$LAB_STATE/stall
 load() { guest_bg g "$1" "fio --name=v --filename=/dev/xvdb --size=${2:-8M} --rw=randwrite --bsrange=4k-64k --numjobs=1 --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --output-format=terse >/dev/null"; }
 in_flight() { [ "$(tap queues "$id" "$n" fe_in_flight | awk '{ s += $1 } END { print s + 0 }')" -gt "$1" ]; }
-is "queues" "$(tap_start noop "$id" "$n" --mode passthrough >&2; tap info "$id" "$n" nr_connected)" 2
+tap_start noop "$id" "$n" --mode passthrough
+is "queues" "$(tap info "$id" "$n" nr_connected)" 2
+tap_stop
 
 # hold
 touch "$stall"
