@@ -379,7 +379,7 @@ def abuse(domid, handle):
     check("no wait", fails(attach, nonblock, flags=WAIT, disk=(domid, handle + 1)), "EAGAIN")
 
     attach(fd, own=4097)
-    region = attach.region
+    region, queues = attach.region, attach.queues
     check("the region", region, 65536 + (4 << 20) + 8192)
     check("a second attach", fails(attach, fd), "EISCONN")
     check("a second program", fails(attach, nonblock), "EBUSY")
@@ -389,7 +389,7 @@ def abuse(domid, handle):
     check("an order that there is not", fails(set_it, fd, 3), "EINVAL")
     check("a bad geometry", fails(fcntl.ioctl, fd, IOC_SET_GEOMETRY, GEOMETRY.pack(8, 300, 4096, 0, 0)), "EINVAL")
     check("a queue that there is not", fails(queue_info, fd, 0, 0, 64), "EINVAL")
-    everything = region * attach.queues
+    everything = region * queues
     page = mmap.PAGESIZE
     check("private", fails(mmap.mmap, fd, region, mmap.MAP_PRIVATE), "EINVAL")
     check("too long", fails(mmap.mmap, fd, region + page), "EINVAL")
