@@ -89,8 +89,10 @@ impl Rings {
         vbd.slot.connected(session.events())?;
         drop(session);
         for (mut queue, name) in queues {
-            let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| queue.run(thread))?;
-            threads.push(thread, GFP_KERNEL)?;
+            let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| queue.run(thread))
+                .inspect_err(|_| vbd.slot.disconnected())?;
+            // There is room.
+            let _ = threads.push_within_capacity(thread);
         }
         Ok(Rings {
             events,

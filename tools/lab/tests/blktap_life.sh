@@ -64,6 +64,18 @@ rm "$stall"
 check "... which is told" wait_for 20 grep -q gone "$LAB_STATE/tap.log"
 check "bound again, without a tap" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null'
 
+# A detach by force, with requests that no program takes.
+touch "$stall"
+tap_start noop "$id" "$n" --stall "$stall"
+guest_bg g dd 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+sleep 1
+tap_kill
+rm "$stall"
+check "detach by force" disk_detach g xvdb force
+is "no tap any more" "$(tap list)" ""
+check "attach as another one" disk_attach g "$disk" xvde
+n=$(disk_id "$id" xvde)
+
 # No device behind the disk.
 cat >/etc/xen/scripts/block-none <<'END'
 #!/bin/sh
@@ -89,7 +101,7 @@ rm -f /etc/xen/scripts/block-none
 # The guest is destroyed, with requests at the program.
 touch "$stall"
 tap_start noop "$id" "$n" --stall "$stall"
-guest_bg g load 'dd if=/dev/zero of=/dev/xvdb bs=64k count=500 oflag=direct 2>/dev/null'
+guest_bg g load 'dd if=/dev/zero of=/dev/xvde bs=64k count=500 oflag=direct 2>/dev/null'
 sleep 1
 check "guest destroyed" guest_destroy g
 check "its device goes" wait_for 20 test ! -e "/sys/bus/xen-backend/devices/vbd-$id-$n"
