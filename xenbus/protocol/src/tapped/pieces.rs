@@ -158,7 +158,7 @@ mod tests {
         ) {
             let mut pieces = Pieces::new(vec![0; 3], 150);
             let mut taken: Vec<Piece> = Vec::new();
-            let mut used = vec![false; 150];
+            let mut used = [false; 150];
             for (which, count) in steps {
                 if which < taken.len() && count % 2 == 0 {
                     let piece = taken.swap_remove(which);
