@@ -390,7 +390,7 @@ pub mod ioctl {
         pub handle: u32,
         /// In: which queue.
         pub queue: u32,
-        /// The guest's requests that the program has not answered.
+        /// The guest's requests that have not been answered, whether or not they have been sent.
         pub fe_in_flight: u32,
         /// The program's requests that the disk has not answered.
         pub be_in_flight: u32,
@@ -404,7 +404,8 @@ pub mod ioctl {
         pub be_rsp_prod: u32,
         /// Responses for requests that nobody had sent, or had answered; late ones excepted.
         pub refused: u32,
-        /// The guest's requests since the tap was made: reads, writes, flushes, discards.
+        /// The guest's requests that have come to the tap, so not those in passthrough mode, since it
+        /// was made: reads, writes, flushes, discards.
         pub requests: [u64; 4],
         /// Sectors that were read, and written.
         pub sectors: [u64; 2],
