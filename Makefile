@@ -10,9 +10,12 @@ KVER ?= $(shell uname -r)
 KDIR = /lib/modules/$(KVER)/build
 endif
 DESTDIR ?=
-MODULES := rust_xenbus blkfront blkback
+MODULES := rust_xenbus blkfront blkback blktap
 MODULES_DIR = $(DESTDIR)/lib/modules/$(KVER)/updates
 MODPROBE_D = $(DESTDIR)/etc/modprobe.d
+UDEV_D = $(DESTDIR)/etc/udev/rules.d
+PREFIX ?= /usr/local
+INCLUDE = $(DESTDIR)$(PREFIX)/include
 # not in an empty DESTDIR, such as a package's, which does it when it is installed
 DEPMOD = if [ -e $(DESTDIR)/lib/modules/$(KVER)/modules.order ]; then depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER); fi
 LAB := tools/lab/lab
@@ -34,13 +37,16 @@ kdir:
 
 install:
 	@for m in $(MODULES); do test -e $$m.ko || { echo "$$m.ko is not built: run make first" >&2; exit 1; }; done
-	install -d $(MODULES_DIR) $(MODPROBE_D)
+	install -d $(MODULES_DIR) $(MODPROBE_D) $(UDEV_D) $(INCLUDE)
 	install -m644 $(MODULES:=.ko) $(MODULES_DIR)
 	install -m644 tools/xen-rust.conf $(MODPROBE_D)/xen-rust.conf
+	install -m644 tools/60-blktap.rules $(UDEV_D)/60-blktap.rules
+	install -m644 blktap/blktap.h $(INCLUDE)/blktap.h
 	$(DEPMOD)
 
 uninstall:
-	rm -f $(MODULES:%=$(MODULES_DIR)/%.ko) $(MODPROBE_D)/xen-rust.conf
+	rm -f $(MODULES:%=$(MODULES_DIR)/%.ko) $(MODPROBE_D)/xen-rust.conf \
+		$(UDEV_D)/60-blktap.rules $(INCLUDE)/blktap.h
 	if [ -d $(MODULES_DIR) ]; then rmdir --ignore-fail-on-non-empty $(MODULES_DIR); fi
 	$(DEPMOD)
 

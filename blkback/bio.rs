@@ -6,6 +6,7 @@
 //! - this file: [`Flights`], requests made into bios, sent, and got back when they are done.
 //! - `bio/disk.rs`: [`Disk`], a block device, held open.
 //! - `bio/left.rs`: [`Left`], rings whose disk does not answer, after their device has gone.
+//! - `bio/slots.rs`: the list of the disks, for taps.
 //! - `bio/sysfs.rs`: [`Attributes`], the files of a device in sysfs.
 //! - `bio/params.rs`: [`params`], the module's parameters.
 //!
@@ -23,6 +24,7 @@
 mod disk;
 mod left;
 pub(crate) mod params;
+pub(crate) mod slots;
 mod sysfs;
 
 pub(crate) use self::{
@@ -99,8 +101,8 @@ struct Slot {
 pub(crate) struct Flights {
     slots: KVec<Slot>,
     free: KVec<u16>,
-    /// The device stays open as long as a bio is on its way.
-    disk: Arc<Disk>,
+    /// The device, if there is one, stays open as long as a bio is on its way.
+    disk: Option<Arc<Disk>>,
     done: Arc<Done>,
     /// Submitted and not yet reaped.
     away: u32,
@@ -111,17 +113,29 @@ unsafe impl Send for Flights {}
 
 impl Flights {
     /// Room for `count` requests to `disk`, 1 to 65536; `waker` is woken when some are done.
-    pub(crate) fn new(count: usize, disk: Arc<Disk>, waker: Arc<Waker>) -> Result<Self> {
+    pub(crate) fn new(count: usize, disk: Option<Arc<Disk>>, waker: Arc<Waker>) -> Result<Self> {
         let head = AtomicPtr::new(ptr::null_mut());
         let done = Arc::new(Done { head, waker }, GFP_KERNEL)?;
         let mut flights = Flights {
-            slots: KVec::with_capacity(count, GFP_KERNEL)?,
-            free: KVec::with_capacity(count, GFP_KERNEL)?,
+            slots: KVec::new(),
+            free: KVec::new(),
             disk,
             done,
             away: 0,
         };
-        for index in 0..count {
+        flights.grow(count)?;
+        Ok(flights)
+    }
+
+    /// Makes room for `count` more requests, for at most 65536 in all.
+    pub(crate) fn grow(&mut self, count: usize) -> Result {
+        let flights = self;
+        flights.slots.reserve(count, GFP_KERNEL)?;
+        let places = flights.slots.len().wrapping_add(count);
+        flights
+            .free
+            .reserve(places.wrapping_sub(flights.free.len()), GFP_KERNEL)?;
+        for index in flights.slots.len()..places {
             let flight = Flight {
                 bio: Opaque::uninit(),
                 vecs: KVec::new(),
@@ -141,11 +155,14 @@ impl Flights {
             };
             // There is room for both.
             let _ = flights.slots.push_within_capacity(slot);
-            let _ = flights
-                .free
-                .push_within_capacity((count.wrapping_sub(1).wrapping_sub(index)) as u16);
+            let _ = flights.free.push_within_capacity(index as u16);
         }
-        Ok(flights)
+        Ok(())
+    }
+
+    /// How many requests there is room for.
+    pub(crate) fn places(&self) -> usize {
+        self.slots.len()
     }
 
     /// Takes a place for a request. There is one for each entry of the ring.
@@ -192,9 +209,10 @@ impl Flights {
     ///
     /// # Errors
     ///
-    /// `EIO` when not all of its segments are mapped, `ENOMEM`; nothing has been sent then.
+    /// `ENXIO` when there is no disk, `EIO` when not all of its segments are mapped, `ENOMEM`;
+    /// nothing has been sent then.
     pub(crate) fn submit(&mut self, index: u16) -> Result {
-        let bdev = self.disk.bdev();
+        let bdev = self.disk.as_ref().ok_or(ENXIO)?.bdev();
         let flight = self.flight(index).ok_or(EINVAL)?;
         flight.discarded = 0;
         flight.fill(bdev)?;
@@ -224,9 +242,13 @@ impl Flights {
             if let Some(slot) = self.slots.get_mut(usize::from(index)) {
                 slot.state = State::Ours;
             }
-            if result.is_ok() && flight.rest() > 0 && flight.fill(self.disk.bdev()).is_ok() {
-                self.send(index);
-                continue;
+            if result.is_ok() && flight.rest() > 0 {
+                // It has been sent, so there is a disk.
+                let bdev = self.disk.as_ref().map(|disk| disk.bdev());
+                if bdev.is_some_and(|bdev| flight.fill(bdev).is_ok()) {
+                    self.send(index);
+                    continue;
+                }
             }
             self.away = self.away.wrapping_sub(1);
             each(index, result);

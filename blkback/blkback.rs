@@ -19,6 +19,7 @@
 //!   not safe Rust.
 //! - `ring.rs`: the start and the end of a disk's rings; `session.rs`: what they have in common.
 //! - `vbd.rs`: the virtual disk; `waker.rs`: how a ring's thread is woken.
+//! - `tap.rs`: where a tap comes between the queues and the stage.
 //! - `connect.rs`: all that is read from and written to xenstore.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
 //!
@@ -42,6 +43,7 @@ mod queue;
 mod ring;
 mod session;
 mod stage;
+pub mod tap;
 mod vbd;
 mod waker;
 
@@ -50,6 +52,7 @@ use connect::Offers;
 use kernel::{dev_info, dev_warn, new_mutex, sync::Mutex, time::msecs_to_jiffies};
 use link::Link;
 use ring::Rings;
+use tap::Slot;
 use vbd::{Number, Vbd};
 use xenbus::{
     connection::Connection,
@@ -59,6 +62,7 @@ use xenbus::{
     protocol::{
         spin,
         state::{self, BackAction, OutOfOrder},
+        tap::ioctl::Geometry,
     },
     watch::Watch,
 };
@@ -83,6 +87,7 @@ struct Module {
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         bio::params::init();
+        bio::slots::init();
         try_pin_init!(Module {
             left: bio::Left::new(),
             registration <- Registration::new(module),
@@ -103,6 +108,8 @@ pub(crate) struct Blkback {
     /// What is served, once the hotplug script has said so.
     #[pin]
     vbd: Mutex<Option<Arc<Vbd>>>,
+    /// The place for a tap.
+    place: Arc<Slot>,
     #[pin]
     outside: Mutex<Outside>,
 }
@@ -128,6 +135,8 @@ impl Driver for Blkback {
             queues: params::max_queues(),
             ring_order: params::max_ring_order(),
         };
+        let (domid, handle) = connect::numbers(dev)?;
+        let place = Slot::new(domid, handle, offers.queues)?;
         connect::offer(dev, &offers)?;
         let otherend = CString::try_from(dev.otherend())?;
         let waiting = Connection::new(dev).init_wait()?;
@@ -138,6 +147,7 @@ impl Driver for Blkback {
                 offers,
                 link <- new_mutex!(Link::Waiting(waiting)),
                 vbd <- new_mutex!(None),
+                place,
                 outside <- new_mutex!(Outside::default()),
             }),
             GFP_KERNEL,
@@ -147,6 +157,8 @@ impl Driver for Blkback {
         let watch = Watch::new(path, move |_| watcher.physical_device_changed())?;
         let closer = this.clone();
         let closer = DelayedWork::new(move || closer.close_when_done())?;
+        bio::slots::add(&this.place)?;
+        this.place.own(&this);
         let mut outside = this.outside.lock();
         outside.watch = Some(watch);
         outside.closer = Some(closer);
@@ -211,7 +223,9 @@ impl Driver for Blkback {
         let attributes = this.outside.lock().attributes.take();
         drop(attributes);
         // The state node is left alone, so that the device may be bound again.
+        bio::slots::remove(&this.place);
         this.link.lock().change(Link::removed);
+        this.place.close();
         let vbd = this.vbd.lock().take();
         drop(vbd);
     }
@@ -255,16 +269,17 @@ impl Blkback {
             Err(e) => return self.fail(&mut link, e, fmt!("reading physical-device")),
         };
         if let Some(vbd) = &*self.vbd.lock() {
-            if vbd.number != number {
-                let old = vbd.number;
-                dev_warn!(
+            match vbd.number {
+                Some(old) if old != number => dev_warn!(
                     self.dev.dev(),
                     "stays with device {old}, cannot change to {number}\n"
-                );
+                ),
+                Some(_) => {}
+                None => dev_warn!(self.dev.dev(), "stays without a device\n"),
             }
             return;
         }
-        match self.open(number) {
+        match self.open(Some(number)) {
             Ok(vbd) => *self.vbd.lock() = Some(vbd),
             Err(e) => return self.fail(&mut link, e, fmt!("opening device {number}")),
         }
@@ -281,18 +296,50 @@ impl Blkback {
         }
     }
 
-    fn open(&self, number: Number) -> Result<Arc<Vbd>> {
+    fn open(&self, number: Option<Number>) -> Result<Arc<Vbd>> {
         let mode = connect::mode(&self.dev)?;
         let cdrom = connect::is_cdrom(&self.otherend)?;
         Ok(Arc::new(
-            Vbd::open(number, mode, cdrom, self.offers.queues)?,
+            Vbd::open(number, mode, cdrom, self.offers.queues, &self.place)?,
             GFP_KERNEL,
         )?)
     }
 
-    /// Connects, if the hotplug script has done its part.
+    /// A tap has said what the guest is to see.
+    pub(crate) fn geometry_changed(&self) {
+        let mut link = self.link.lock();
+        if !matches!(*link, Link::Waiting(_) | Link::Closed(_)) {
+            return;
+        }
+        match connect::front_state(&self.otherend) {
+            XenbusState::Initialised | XenbusState::Connected => self.connect(&mut link),
+            _ => {}
+        }
+    }
+
+    /// What the guest sees, once that is known.
+    pub(crate) fn geometry(&self) -> Option<Geometry> {
+        let vbd = self.vbd.lock().clone()?;
+        Some(vbd.geometry(connect::discard_enabled(&self.dev)))
+    }
+
+    /// What is to be served: what the hotplug script has chosen, or what a tap serves by itself.
+    fn vbd(&self) -> Option<Arc<Vbd>> {
+        let mut vbd = self.vbd.lock();
+        if vbd.is_none() && self.place.own_geometry().is_some() {
+            match self.open(None) {
+                Ok(new) => *vbd = Some(new),
+                Err(e) => self
+                    .dev
+                    .error(e, fmt!("making a disk without a device behind it")),
+            }
+        }
+        vbd.clone()
+    }
+
+    /// Connects, if the hotplug script or a tap has done its part.
     fn connect(&self, link: &mut Link) {
-        let Some(vbd) = self.vbd.lock().clone() else {
+        let Some(vbd) = self.vbd() else {
             return;
         };
         link.change(Link::wait);
@@ -316,35 +363,37 @@ impl Blkback {
                 e
             }
         };
-        vbd.disk
-            .drop_cache()
-            .map_err(failed("flushing the device"))?;
+        if let Some(disk) = &vbd.disk {
+            disk.drop_cache().map_err(failed("flushing the device"))?;
+        }
         let name = connect::thread_name(dev).map_err(failed("naming the thread"))?;
-        let limits = vbd.limits(connect::discard_enabled(dev));
+        let geometry = vbd.geometry(connect::discard_enabled(dev));
+        let limits = vbd::limits(&geometry);
         let rings = Rings::start(dev, vbd, &front, limits, &name).inspect_err(|e| {
             if *e == EBUSY {
-                dev.fatal(
-                    *e,
-                    fmt!("device {} has requests of an earlier ring", vbd.number),
-                );
+                dev.fatal(*e, fmt!("the device has requests of an earlier ring"));
             } else {
                 dev.fatal(*e, fmt!("mapping ring-ref and event-channel"));
             }
         })?;
-        if !connect::publish(dev, vbd, &limits, &front).map_err(failed("describing the disk"))? {
+        if !connect::publish(dev, vbd, &geometry, &front).map_err(failed("describing the disk"))? {
             return Err(ENODEV);
         }
         let persistent = match front.persistent {
             true => ", persistent grants",
             false => "",
         };
-        dev_info!(
-            dev.dev(),
-            "device {}, {} queue(s), {:?} ring{persistent}\n",
-            vbd.number,
-            front.queues.len(),
-            front.abi
-        );
+        let (count, abi) = (front.queues.len(), front.abi);
+        match vbd.number {
+            Some(number) => dev_info!(
+                dev.dev(),
+                "device {number}, {count} queue(s), {abi:?} ring{persistent}\n"
+            ),
+            None => dev_info!(
+                dev.dev(),
+                "no device, {count} queue(s), {abi:?} ring{persistent}\n"
+            ),
+        }
         Ok(rings)
     }
 
@@ -358,7 +407,7 @@ impl Blkback {
     pub(crate) fn show(&self, name: &[u8]) -> Result<CString> {
         let vbd = self.vbd.lock().clone().ok_or(ENODEV)?;
         let text = match name {
-            b"physical_device" => CString::try_from_fmt(fmt!("{}", vbd.number)),
+            b"physical_device" => CString::try_from_fmt(fmt!("{}", vbd.number.ok_or(ENODEV)?)),
             b"mode" => CString::try_from_fmt(fmt!("{}", &*vbd.mode)),
             b"polling" => {
                 let now = vbd.polling();

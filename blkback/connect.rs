@@ -22,13 +22,14 @@
 
 use crate::{
     bio::params,
-    vbd::{Number, Vbd, MAX_INDIRECT_SEGMENTS},
+    vbd::{self, Number, Vbd, MAX_INDIRECT_SEGMENTS},
 };
 use xenbus::{
     prelude::*,
     protocol::{
         blkif::{Abi, Limits},
         negotiate::{self, BadKey},
+        tap::ioctl::Geometry,
     },
     store::NIL,
 };
@@ -74,6 +75,18 @@ pub(crate) fn physical_device(dev: &Device) -> Result<Option<Number>> {
         None => Ok(None),
         Some(value) => Number::parse(value.to_str()?).map(Some).ok_or(EINVAL),
     }
+}
+
+/// The guest and the number of the virtual device, which end the node's path.
+///
+/// # Errors
+///
+/// `EINVAL` when they do not.
+pub(crate) fn numbers(dev: &Device) -> Result<(u16, u32)> {
+    let node = dev.nodename().to_str().map_err(|_| EINVAL)?;
+    let handle = node.rsplit('/').next().unwrap_or("");
+    let handle = handle.parse().map_err(|_| EINVAL)?;
+    Ok((dev.otherend_id(), handle))
 }
 
 /// The key `mode`, such as `r`, `w` or `w!`. Sleeps.
@@ -193,8 +206,9 @@ pub(crate) fn front(dev: &Device, otherend: &CStr, offers: &Offers) -> Result<Fr
 
 /// Tells a front end what the disk is like. False, without effect, when the toolstack has told us
 /// meanwhile to close, by writing our state. Sleeps.
-pub(crate) fn publish(dev: &Device, vbd: &Vbd, limits: &Limits, front: &Front) -> Result<bool> {
+pub(crate) fn publish(dev: &Device, vbd: &Vbd, it: &Geometry, front: &Front) -> Result<bool> {
     let node = dev.nodename();
+    let limits: Limits = vbd::limits(it);
     store::transaction(|store| {
         if own_state(store, node)? == XenbusState::Closing {
             return Ok(false);
@@ -211,16 +225,15 @@ pub(crate) fn publish(dev: &Device, vbd: &Vbd, limits: &Limits, front: &Front) -
         }
         number(c"feature-discard", limits.features.discard.into())?;
         if limits.features.discard {
-            let (disk, secure) = (&vbd.disk, limits.features.secure_discard);
-            number(c"discard-granularity", disk.discard_granularity().into())?;
-            number(c"discard-alignment", disk.discard_alignment().into())?;
+            let secure = limits.features.secure_discard;
+            number(c"discard-granularity", it.discard_granularity.into())?;
+            number(c"discard-alignment", vbd.discard_alignment().into())?;
             number(c"discard-secure", secure.into())?;
         }
         number(c"sectors", limits.capacity_sectors)?;
-        number(c"info", vbd.info().into())?;
+        number(c"info", vbd::info(it).into())?;
         number(c"sector-size", limits.sector_size.into())?;
-        let physical = vbd.disk.physical_block_size();
-        number(c"physical-sector-size", physical.into())?;
+        number(c"physical-sector-size", it.physical_sector_size.into())?;
         Ok(true)
     })
 }

@@ -14,6 +14,7 @@ use xenbus::{
     map::{Copied, Mapped, Mapper},
     prelude::*,
     protocol::kept::{Entry, Kept, Place, Taken},
+    region::Region,
 };
 
 /// A page in use by a request.
@@ -22,6 +23,8 @@ pub(crate) enum Held {
     Kept(Place, Arc<Mapped>),
     /// It is mapped for this request.
     Own(Mapped),
+    /// It is no guest's: this page of a tap's region.
+    Region(Arc<Region>, u32),
     /// It is in the batch that is mapped next; or it could not be mapped.
     Not,
 }
@@ -33,8 +36,19 @@ impl Held {
         match self {
             Held::Kept(_, mapped) => mapped.page(),
             Held::Own(mapped) => mapped.page(),
+            Held::Region(region, index) => region.page(*index as usize).ok(),
             Held::Not => None,
         }
+    }
+
+    /// The page `index` of a region, which has memory then.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Region::page`].
+    pub(crate) fn region(region: &Arc<Region>, index: usize) -> Result<Self> {
+        region.page(index)?;
+        Ok(Held::Region(region.clone(), index as u32))
     }
 }
 
@@ -125,7 +139,7 @@ impl Grants {
                 }
             }
             Held::Own(mapped) => self.mapper.unmap(mapped),
-            Held::Not => {}
+            Held::Region(..) | Held::Not => {}
         }
     }
 
@@ -168,7 +182,7 @@ impl Grants {
                 let to = self.list.bytes_mut().get_mut(..len).ok_or(EINVAL)?;
                 mapped.copy_out(to)
             }
-            Held::Not => self.mapper.copy(gref, &mut self.list, len),
+            Held::Region(..) | Held::Not => self.mapper.copy(gref, &mut self.list, len),
         };
         self.release(held);
         // What is not kept is not mapped any more when the request is refused.

@@ -2,14 +2,16 @@
 
 //! The thread that serves the ring of one queue.
 //!
-//! It takes requests from the ring, has them checked, hands them to the [`Stage`], and answers what
-//! comes back from there. It alone touches the ring, so there is no lock. Event channel and disk
-//! only leave word and wake it.
+//! It takes requests from the ring, has them checked, hands them to the [`Stage`], or to a tap
+//! (`queue/tapped.rs`), and answers what comes back from there. It alone touches the ring, so there
+//! is no lock. Event channel and disk only leave word and wake it.
 //!
 //! What a front end can do to it: an event costs one pass over the ring, and the next event comes
 //! only after that pass (XSA-331, XSA-332); a request that is refused costs its sender a
 //! millisecond, and the end of the service waits for none; a producer index that cannot be ends the
 //! service for good. As many requests can be on their way as the ring has entries.
+
+mod tapped;
 
 use crate::{
     bio::{self, params},
@@ -49,6 +51,7 @@ pub(crate) struct Queue {
     index: usize,
     /// The front end has broken the ring's rules.
     broken: bool,
+    tap: tapped::Side,
     spin: Spin,
     /// The event that is being served was worth it.
     useful: bool,
@@ -105,6 +108,7 @@ impl Queue {
             limits: session.limits(),
             index,
             broken: false,
+            tap: tapped::Side::default(),
             spin: Spin::default(),
             useful: false,
             log: Log::new(name),
@@ -121,6 +125,7 @@ impl Queue {
             self.set_timer();
             self.sleep(thread);
             self.finish(thread);
+            self.attend(thread);
             if self.session.must_stand_aside(self.index) {
                 self.stand_aside(thread);
             }
@@ -129,7 +134,9 @@ impl Queue {
             }
             self.tidy();
         }
+        self.end_tap(thread);
         self.drain(thread);
+        self.close_tap();
         self.session.leave(self.index);
     }
 
@@ -156,6 +163,7 @@ impl Queue {
             || self.session.must_stand_aside(self.index)
             || self.events.squeezed()
             || self.events.untidy()
+            || self.tap_calls()
     }
 
     /// Looks for requests and for what the disk has done, for as long as that has been worth it
@@ -169,7 +177,7 @@ impl Queue {
         let from = Instant::<Monotonic>::now();
         loop {
             // What is wrong with the ring is found when it is read.
-            if self.ring.unconsumed() != Ok(0) || self.stage.any_done() {
+            if self.ring.unconsumed() != Ok(0) || self.stage.any_done() || self.tap_calls() {
                 return Spun::Work;
             }
             if self.has_chores() || thread.should_stop() {
@@ -218,6 +226,7 @@ impl Queue {
             }
             // A disk that is as fast as memory has done them already.
             self.finish(thread);
+            self.attend(thread);
             // A front end that is answered at once, as it is for bad requests, can keep this going
             // for as long as it likes; but not past the end of the service, nor past a barrier.
             if self.is_over(thread) {
@@ -281,20 +290,39 @@ impl Queue {
     #[inline]
     fn serve(&mut self, raw: &RawRequest, thread: &Current) {
         match Request::parse(raw, &self.limits) {
-            Ok(Parsed::Whole(request, segments)) if request.op == Op::WriteBarrier => {
+            Ok(Parsed::Whole(request, segments)) if self.is_barrier(&request) => {
                 self.barrier(request, segments, thread);
             }
-            Ok(Parsed::Whole(request, segments)) => {
-                if self.stage.execute(request, segments).is_err() {
-                    self.refuse(request.response(status::ERROR), thread);
-                }
-            }
+            Ok(Parsed::Whole(request, segments)) => match self.stage.take(request, segments) {
+                Ok(number) => self.forward(number),
+                Err(_) => self.refuse(request.response(status::ERROR), thread),
+            },
             Ok(Parsed::Indirect(indirect)) => {
-                if let Err(refusal) = self.stage.execute_indirect(&indirect, &self.limits) {
-                    self.refuse(refusal.response(), thread);
+                match self.stage.take_indirect(&indirect, &self.limits) {
+                    Ok(number) => self.forward(number),
+                    Err(refusal) => self.refuse(refusal.response(), thread),
                 }
             }
             Err(refusal) => self.refuse(refusal.response(), thread),
+        }
+    }
+
+    /// Whether nothing else may be on its way. A tap knows no flush with data, so that to it this is
+    /// a barrier.
+    #[inline]
+    fn is_barrier(&self, request: &Request) -> bool {
+        match request.op {
+            Op::WriteBarrier => true,
+            Op::Flush => request.nr_sectors > 0 && self.tap.diverts(),
+            _ => false,
+        }
+    }
+
+    /// From the checked request to the stage, or to the tap.
+    #[inline]
+    fn forward(&mut self, number: u16) {
+        if !self.tap.takes(number) {
+            self.stage.send_later(number);
         }
     }
 
@@ -306,15 +334,22 @@ impl Queue {
         thread: &Current,
     ) {
         self.drain(thread);
+        self.drain_tap(thread);
         while !self.session.raise(self.index) {
             self.stand_aside(thread);
             if self.is_over(thread) {
                 return self.refuse(request.response(status::ERROR), thread);
             }
         }
-        thread.wait(|| self.session.are_aside(self.index) || self.events.told_to_stop());
-        if !self.is_over(thread) && self.stage.execute(request, segments).is_ok() {
+        self.wait(thread, |this| this.session.are_aside(this.index));
+        let taken = match self.is_over(thread) {
+            true => Err(EIO),
+            false => self.stage.take(request, segments),
+        };
+        if let Ok(number) = taken {
+            self.forward(number);
             self.drain(thread);
+            self.drain_tap(thread);
         } else {
             self.refuse(request.response(status::ERROR), thread);
         }
@@ -324,13 +359,26 @@ impl Queue {
     /// Keeps away from the disk until another queue's barrier is through.
     fn stand_aside(&mut self, thread: &Current) {
         self.drain(thread);
+        self.pause_tap(thread);
         self.session.stand_aside(self.index);
-        thread.wait(|| {
+        self.wait(thread, |this| {
             // There may be a second barrier before this thread has seen the end of the first.
-            !self.session.is_fenced()
-                || self.session.must_stand_aside(self.index)
-                || self.events.told_to_stop()
+            !this.session.is_fenced() || this.session.must_stand_aside(this.index)
         });
+        self.tap.resume();
+    }
+
+    /// Waits until `cond` holds or the service is to end; looks after the tap meanwhile.
+    fn wait(&mut self, thread: &Current, cond: impl Fn(&Self) -> bool) {
+        loop {
+            self.attend(thread);
+            let over = || cond(self) || self.events.told_to_stop();
+            thread.wait(|| over() || self.tap_calls() || self.stage.any_done());
+            if over() || thread.should_stop() {
+                return;
+            }
+            self.finish(thread);
+        }
     }
 
     /// Answers a request that is not carried out, and makes its sender wait: nobody who is in

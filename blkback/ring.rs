@@ -7,6 +7,7 @@ use crate::{
     connect::Front,
     queue::Queue,
     session::{Events, Session},
+    tap::Slot,
     vbd::{Number, Vbd},
 };
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -22,14 +23,16 @@ pub(crate) struct Rings {
     dev: ARef<Device>,
     /// As in the service, which may be left to itself.
     served: Arc<AtomicBool>,
+    /// The place for a tap.
+    slot: Arc<Slot>,
     /// Until it is stopped.
     service: Option<KBox<Service>>,
 }
 
 /// The threads of a disk. Dropping it waits for their end.
 pub(crate) struct Service {
-    /// The device that the disk's requests go to.
-    pub(crate) number: Number,
+    /// The device that the disk's requests go to, if there is one.
+    pub(crate) number: Option<Number>,
     /// As in the virtual disk, which is not held: it is to go with the threads' work.
     served: Arc<AtomicBool>,
     _threads: KVec<Kthread>,
@@ -63,7 +66,7 @@ impl Rings {
         name: &CStr,
     ) -> Result<Self> {
         let served = vbd.serve()?;
-        if bio::is_busy(vbd.number) {
+        if vbd.number.is_some_and(bio::is_busy) {
             return Err(EBUSY);
         }
         let count = front.queues.len();
@@ -85,10 +88,13 @@ impl Rings {
             queues.push((queue, name), GFP_KERNEL)?;
             events.push(queue_events.clone(), GFP_KERNEL)?;
         }
+        vbd.slot.connected(session.events())?;
         drop(session);
         for (mut queue, name) in queues {
-            let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| queue.run(thread))?;
-            threads.push(thread, GFP_KERNEL)?;
+            let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| queue.run(thread))
+                .inspect_err(|_| vbd.slot.disconnected())?;
+            // There is room.
+            let _ = threads.push_within_capacity(thread);
         }
         let service = Service {
             number: vbd.number,
@@ -100,6 +106,7 @@ impl Rings {
             events,
             dev: dev.into(),
             served: vbd.served(),
+            slot: vbd.slot.clone(),
             service: Some(KBox::new(service, GFP_KERNEL)?),
         })
     }
@@ -126,6 +133,7 @@ impl Rings {
         let Some(service) = self.service.take() else {
             return !self.served.load(Ordering::Acquire);
         };
+        self.slot.disconnected();
         for events in self.events.iter() {
             events.stop();
         }

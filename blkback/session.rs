@@ -231,7 +231,7 @@ impl Session {
             discard: offered & DISCARD != 0,
             secure_discard: offered & SECURE != 0,
         };
-        let sectors = self.vbd.disk.capacity();
+        let sectors = self.vbd.capacity();
         if sectors != limits.capacity_sectors {
             limits.capacity_sectors = sectors;
             self.resized(sectors);
@@ -244,6 +244,7 @@ impl Session {
             return;
         }
         dev_info!(self.dev.dev(), "size is now {sectors} sectors\n");
+        self.vbd.slot.resized();
         if let Err(e) = connect::publish_size(&self.dev, sectors) {
             dev_warn!(self.dev.dev(), "cannot publish the size: {e:?}\n");
         }

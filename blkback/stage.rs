@@ -11,22 +11,36 @@ use crate::{
     bio::{self, Flights},
     grants::{Grants, Held},
     session::Session,
+    tap::Token,
     waker::Waker,
 };
-use kernel::page::BorrowedPage;
+use kernel::page::{BorrowedPage, PAGE_SIZE};
 use xenbus::{
     prelude::*,
     protocol::blkif::{
         status, Indirect, Limits, Op, Reason, Refusal, Request, Segment, MAX_SEGMENTS,
+        SECTORS_PER_PAGE, SECTOR_SIZE,
     },
+    region::Region,
 };
 
 /// A request, its segments and their pages.
 pub(crate) struct Transfer {
     pub(crate) request: Request,
     pub(crate) segments: KVec<Segment>,
-    /// One a segment, from [`Stage::execute`] to the end.
+    /// One a segment, from [`Stage::send_later`] to the end.
     pages: KVec<Held>,
+    /// Whose it is, if it is a tap's and not the ring's.
+    tap: Option<Owner>,
+}
+
+/// What a tap's request is.
+#[derive(Clone, Copy)]
+enum Owner {
+    /// The tap's own.
+    Own(Token),
+    /// With the pages of a request of the guest's, which began at this sector.
+    Guest(Token, u64),
 }
 
 impl Transfer {
@@ -36,7 +50,37 @@ impl Transfer {
             request: Request::default(),
             segments: KVec::with_capacity(MAX_SEGMENTS, GFP_KERNEL)?,
             pages: KVec::with_capacity(MAX_SEGMENTS, GFP_KERNEL)?,
+            tap: None,
         })
+    }
+
+    /// Makes it a tap's request, with data in `region` from the byte `at` on, of whole sectors.
+    fn fill(&mut self, request: Request, region: &Arc<Region>, mut at: usize) -> Result {
+        self.request = request;
+        self.segments.clear();
+        self.pages.clear();
+        if let Op::Discard { .. } = request.op {
+            return Ok(());
+        }
+        let mut left = request.nr_sectors as usize;
+        let pages = left.div_ceil(usize::from(SECTORS_PER_PAGE)).wrapping_add(1);
+        self.segments.reserve(pages, GFP_KERNEL)?;
+        self.pages.reserve(pages, GFP_KERNEL)?;
+        while left > 0 {
+            let first = at % PAGE_SIZE / SECTOR_SIZE as usize;
+            let count = left.min(usize::from(SECTORS_PER_PAGE).wrapping_sub(first));
+            // There is room for both.
+            let _ = self.segments.push_within_capacity(Segment {
+                gref: 0,
+                first: first as u8,
+                last: first.wrapping_add(count).wrapping_sub(1) as u8,
+            });
+            let page = Held::region(region, at / PAGE_SIZE)?;
+            let _ = self.pages.push_within_capacity(page);
+            at = at.wrapping_add(count.wrapping_mul(SECTOR_SIZE as usize));
+            left = left.wrapping_sub(count);
+        }
+        Ok(())
     }
 
     /// The segments, each with its page if that is mapped.
@@ -49,7 +93,7 @@ impl Transfer {
 /// Pages that are mapped in one hypercall at most, about.
 const BATCH: usize = 256;
 
-/// The stage of one ring, with no tap: from the front end's pages to the disk.
+/// The stage of one ring: from the front end's pages to the disk.
 pub(crate) struct Stage {
     flights: Flights,
     grants: Grants,
@@ -58,6 +102,10 @@ pub(crate) struct Stage {
     /// Are done, or have failed before they came to the disk.
     done: KVec<(u16, Result)>,
     failed: KVec<u16>,
+    /// A tap's, done and not yet told to it.
+    tap_done: KVec<(Token, i16)>,
+    /// A tap's, from the start to the end.
+    taps: u32,
     session: Arc<Session>,
     /// Which queue it is.
     index: usize,
@@ -78,38 +126,39 @@ impl Stage {
             batch: KVec::with_capacity(size, GFP_KERNEL)?,
             done: KVec::with_capacity(size, GFP_KERNEL)?,
             failed: KVec::with_capacity(size, GFP_KERNEL)?,
+            tap_done: KVec::new(),
+            taps: 0,
             session: session.clone(),
             index,
         })
     }
 
-    /// Takes a request in, to be carried out from [`Self::send`] on; its end comes out of
-    /// [`Self::finish`]. Sleeps when memory is short.
+    /// Takes a request in; the number of its place, for [`Self::send_later`].
     ///
     /// # Errors
     ///
-    /// `EBUSY` when as many as the ring has entries are on their way.
+    /// `EBUSY` when as many as the ring has entries are there.
     #[inline]
-    pub(crate) fn execute(&mut self, request: Request, segments: &[Segment]) -> Result {
+    pub(crate) fn take(&mut self, request: Request, segments: &[Segment]) -> Result<u16> {
         let index = self.flights.take().ok_or(EBUSY)?;
         if let Some(transfer) = self.flights.get(index) {
             transfer.request = request;
+            transfer.tap = None;
             transfer.segments.clear();
             for segment in segments {
                 // There is room for what a request holds itself.
                 let _ = transfer.segments.push_within_capacity(*segment);
             }
         }
-        self.hold(index);
-        Ok(())
+        Ok(index)
     }
 
-    /// Reads and checks the segments of an indirect request, then as [`Self::execute`].
-    pub(crate) fn execute_indirect(
+    /// Reads and checks the segments of an indirect request, then as [`Self::take`].
+    pub(crate) fn take_indirect(
         &mut self,
         indirect: &Indirect<'_>,
         limits: &Limits,
-    ) -> Result<(), Refusal> {
+    ) -> Result<u16, Refusal> {
         let failed = |_| indirect.refuse(Reason::Segment);
         // As many segments as are offered fit in a page.
         let [gref] = *indirect.pages() else {
@@ -123,6 +172,7 @@ impl Stage {
         let parsed = match self.flights.get(index) {
             None => Err(indirect.refuse(Reason::Length)),
             Some(transfer) => {
+                transfer.tap = None;
                 transfer.segments.clear();
                 transfer
                     .segments
@@ -141,13 +191,13 @@ impl Stage {
             self.flights.put(index);
             return Err(refusal);
         }
-        self.hold(index);
-        Ok(())
+        Ok(index)
     }
 
-    /// Takes the pages of a request into use, and the request into the batch.
+    /// Takes the pages of a request into use, and the request into the batch: it is carried out from
+    /// [`Self::send`] on, and its end comes out of [`Self::finish`]. Sleeps when memory is short.
     #[inline]
-    fn hold(&mut self, index: u16) {
+    pub(crate) fn send_later(&mut self, index: u16) {
         let Some(transfer) = self.flights.get(index) else {
             return;
         };
@@ -248,7 +298,21 @@ impl Stage {
         self.grants.flush();
         for (index, result) in self.done.iter() {
             if let Some(transfer) = self.flights.get(*index) {
-                f(&transfer.request, answer(transfer.request.op, *result));
+                let status = answer(transfer.request.op, *result);
+                match transfer.tap.take() {
+                    None => f(&transfer.request, status),
+                    Some(owner) => {
+                        self.taps = self.taps.wrapping_sub(1);
+                        let (Owner::Own(token) | Owner::Guest(token, _)) = owner;
+                        // There is room for as many as there are places.
+                        let _ = self.tap_done.push_within_capacity((token, status));
+                        if let Owner::Guest(_, sector) = owner {
+                            // The guest's request is still to be answered.
+                            transfer.request.sector = sector;
+                            continue;
+                        }
+                    }
+                }
             }
             self.flights.put(*index);
         }
@@ -260,6 +324,90 @@ impl Stage {
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
         self.flights.away()
+    }
+
+    /// As [`Self::in_flight`], and those that wait for it, without those of a tap.
+    pub(crate) fn own(&self) -> u32 {
+        (self.flights.away())
+            .wrapping_add((self.batch.len() as u32).wrapping_add(self.failed.len() as u32))
+            .wrapping_sub(self.taps)
+    }
+
+    /// Makes room for `count` requests of a tap.
+    pub(crate) fn grow(&mut self, count: usize) -> Result {
+        self.flights.grow(count)?;
+        let places = self.flights.places();
+        let more = |len: usize| places.saturating_sub(len);
+        self.batch.reserve(more(self.batch.len()), GFP_KERNEL)?;
+        self.done.reserve(more(self.done.len()), GFP_KERNEL)?;
+        self.failed.reserve(more(self.failed.len()), GFP_KERNEL)?;
+        self.tap_done
+            .reserve(more(self.tap_done.len()), GFP_KERNEL)?;
+        Ok(())
+    }
+
+    /// How many requests there is room for.
+    pub(crate) fn places(&self) -> usize {
+        self.flights.places()
+    }
+
+    /// A request that has been taken in, and that nobody works on.
+    #[inline]
+    pub(crate) fn get(&mut self, index: u16) -> Option<&Transfer> {
+        self.flights.get(index).map(|transfer| &*transfer)
+    }
+
+    /// Forgets a request that has been answered elsewhere.
+    #[inline]
+    pub(crate) fn forget(&mut self, index: u16) {
+        self.flights.put(index);
+    }
+
+    /// Carries out what a request of the guest's asks for, as a tap's: at `sector`, and with the
+    /// end told to the tap. The guest's request stays.
+    pub(crate) fn lend(&mut self, index: u16, sector: u64, token: Token) -> Result {
+        let transfer = self.flights.get(index).ok_or(EINVAL)?;
+        transfer.tap = Some(Owner::Guest(token, transfer.request.sector));
+        transfer.request.sector = sector;
+        self.taps = self.taps.wrapping_add(1);
+        self.send_later(index);
+        Ok(())
+    }
+
+    /// Carries out a tap's request, whose data is in `region` from the byte `at` on.
+    pub(crate) fn take_own(
+        &mut self,
+        request: Request,
+        region: &Arc<Region>,
+        at: usize,
+        token: Token,
+    ) -> Result {
+        let index = self.flights.take().ok_or(EBUSY)?;
+        let filled = match self.flights.get(index) {
+            None => Err(EINVAL),
+            Some(transfer) => transfer.fill(request, region, at),
+        };
+        if let Err(e) = filled {
+            self.flights.put(index);
+            return Err(e);
+        }
+        if let Some(transfer) = self.flights.get(index) {
+            transfer.tap = Some(Owner::Own(token));
+        }
+        self.taps = self.taps.wrapping_add(1);
+        let _ = self.batch.push_within_capacity(index);
+        Ok(())
+    }
+
+    /// The next of a tap's requests that are done, with its status.
+    pub(crate) fn tap_done(&mut self) -> Option<(Token, i16)> {
+        self.tap_done.pop()
+    }
+
+    /// Whether there is one.
+    #[inline]
+    pub(crate) fn any_tap_done(&self) -> bool {
+        !self.tap_done.is_empty()
     }
 
     /// Whether [`Self::finish`] has something to hand over.

@@ -2,7 +2,10 @@
 
 //! The virtual disk: the device behind it, what the guest may do with it, and the counters.
 
-use crate::bio::{params, Disk};
+use crate::{
+    bio::{params, Disk},
+    tap::Slot,
+};
 use core::{
     ops::Deref,
     sync::atomic::{AtomicBool, AtomicU64, AtomicU8, Ordering},
@@ -10,8 +13,9 @@ use core::{
 use xenbus::{
     prelude::*,
     protocol::{
-        blkif::{vdisk, Limits, Offered, Op, Request, MAX_SEGMENTS, PAGE_SIZE},
+        blkif::{vdisk, Limits, Offered, Op, Request, MAX_SEGMENTS, PAGE_SIZE, SECTOR_SIZE},
         spin,
+        tap::ioctl::{geometry, Geometry},
     },
 };
 
@@ -45,8 +49,11 @@ impl fmt::Display for Number {
 
 /// A virtual disk.
 pub(crate) struct Vbd {
-    pub(crate) disk: Arc<Disk>,
-    pub(crate) number: Number,
+    /// The device behind it; there need be none when there is a tap.
+    pub(crate) disk: Option<Arc<Disk>>,
+    pub(crate) number: Option<Number>,
+    /// The place for a tap.
+    pub(crate) slot: Arc<Slot>,
     /// The key `mode`, such as `r`, `w` or `w!`.
     pub(crate) mode: CString,
     /// The guest may only read.
@@ -78,27 +85,43 @@ impl Drop for Served {
 }
 
 impl Vbd {
-    /// Opens the device behind the disk: for writing, if there is a `w` in `mode`. `queues` is the
-    /// most that a front end may have. Sleeps.
+    /// Opens the device behind the disk, if there is one: for writing, if there is a `w` in `mode`.
+    /// `queues` is the most that a front end may have. Sleeps.
     ///
     /// # Errors
     ///
     /// Those of [`Disk::open`], and `EINVAL` when its blocks are larger than a page of the
     /// protocol, so that a front end could not address one.
-    pub(crate) fn open(number: Number, mode: CString, cdrom: bool, queues: u32) -> Result<Self> {
+    pub(crate) fn open(
+        number: Option<Number>,
+        mode: CString,
+        cdrom: bool,
+        queues: u32,
+        slot: &Arc<Slot>,
+    ) -> Result<Self> {
         let read_only = !mode.to_bytes().contains(&b'w');
-        let disk = Disk::open(number.major, number.minor, read_only)?;
-        if disk.logical_block_size() > PAGE_SIZE {
-            return Err(EINVAL);
-        }
+        let disk = match number {
+            None => None,
+            Some(number) => {
+                let disk = Disk::open(number.major, number.minor, read_only)?;
+                if disk.logical_block_size() > PAGE_SIZE {
+                    return Err(EINVAL);
+                }
+                Some(disk)
+            }
+        };
         let mut statistics = KVec::with_capacity(queues as usize, GFP_KERNEL)?;
         for _ in 0..queues {
             statistics.push(Statistics::default(), GFP_KERNEL)?;
         }
         Ok(Vbd {
-            cdrom: cdrom || disk.is_cdrom(),
-            disk: Arc::new(disk, GFP_KERNEL)?,
+            cdrom: cdrom || disk.as_ref().is_some_and(Disk::is_cdrom),
+            disk: match disk {
+                Some(disk) => Some(Arc::new(disk, GFP_KERNEL)?),
+                None => None,
+            },
             number,
+            slot: slot.clone(),
             mode,
             read_only,
             statistics,
@@ -140,33 +163,101 @@ impl Vbd {
         self.served.clone()
     }
 
-    /// What a request is checked against, as of now. `discard`: the toolstack allows it.
-    pub(crate) fn limits(&self, discard: bool) -> Limits {
-        // A barrier is a flush, a write and a flush, with the ring drained before and after it.
-        let flush = self.disk.has_write_cache();
-        let discard = discard && self.disk.can_discard();
-        Limits {
-            capacity_sectors: self.disk.capacity(),
-            read_only: self.read_only,
-            max_segments: MAX_SEGMENTS,
-            max_indirect_segments: MAX_INDIRECT_SEGMENTS,
-            sector_size: self.disk.logical_block_size(),
-            features: Offered {
-                flush,
-                barrier: flush,
-                discard,
-                secure_discard: discard && self.disk.can_discard_securely(),
-            },
+    /// The size in sectors, as of now.
+    #[inline]
+    pub(crate) fn capacity(&self) -> u64 {
+        match (self.slot.sectors(), &self.disk) {
+            (Some(sectors), _) => sectors,
+            (None, Some(disk)) => disk.capacity(),
+            (None, None) => 0,
         }
     }
 
-    /// The flags of the key `info`.
-    pub(crate) fn info(&self) -> u32 {
-        let flag = |is: bool, flag| if is { flag } else { 0 };
-        flag(self.cdrom, vdisk::CDROM)
-            | flag(self.disk.is_removable(), vdisk::REMOVABLE)
-            | flag(self.read_only, vdisk::READONLY)
+    /// What it is like, as of now: as a tap has said, or as the device is. `discard`: the toolstack
+    /// allows it.
+    pub(crate) fn geometry(&self, discard: bool) -> Geometry {
+        let mut it = self
+            .slot
+            .own_geometry()
+            .unwrap_or_else(|| self.disk_geometry());
+        it.features |=
+            flag(self.cdrom, geometry::CDROM) | flag(self.read_only, geometry::READ_ONLY);
+        if !discard {
+            it.features &= !geometry::DISCARD;
+        }
+        if it.features & geometry::DISCARD == 0 {
+            it.features &= !geometry::SECURE_DISCARD;
+        }
+        if it.discard_granularity == 0 {
+            it.discard_granularity = it.sector_size;
+        }
+        it
     }
+
+    /// What the device is like, as of now; nothing at all, if there is none.
+    pub(crate) fn disk_geometry(&self) -> Geometry {
+        let Some(disk) = &self.disk else {
+            return Geometry {
+                sector_size: SECTOR_SIZE,
+                features: geometry::READ_ONLY,
+                ..Geometry::default()
+            };
+        };
+        Geometry {
+            sectors: disk.capacity(),
+            sector_size: disk.logical_block_size(),
+            physical_sector_size: disk.physical_block_size(),
+            features: flag(disk.has_write_cache(), geometry::FLUSH)
+                | flag(disk.can_discard(), geometry::DISCARD)
+                | flag(disk.can_discard_securely(), geometry::SECURE_DISCARD)
+                | flag(disk.is_removable(), geometry::REMOVABLE)
+                | flag(self.read_only, geometry::READ_ONLY),
+            discard_granularity: disk.discard_granularity(),
+        }
+    }
+
+    /// Bytes from the start to the first whole unit that is discarded.
+    pub(crate) fn discard_alignment(&self) -> u32 {
+        match (self.slot.own_geometry(), &self.disk) {
+            (None, Some(disk)) => disk.discard_alignment(),
+            _ => 0,
+        }
+    }
+}
+
+fn flag(is: bool, flag: u32) -> u32 {
+    if is {
+        flag
+    } else {
+        0
+    }
+}
+
+/// What a request to a disk of this geometry is checked against.
+pub(crate) fn limits(it: &Geometry) -> Limits {
+    let has = |feature: u32| it.features & feature != 0;
+    Limits {
+        capacity_sectors: it.sectors,
+        read_only: has(geometry::READ_ONLY),
+        max_segments: MAX_SEGMENTS,
+        max_indirect_segments: MAX_INDIRECT_SEGMENTS,
+        sector_size: it.sector_size,
+        features: Offered {
+            flush: has(geometry::FLUSH),
+            // A flush, a write and a flush, with the ring drained before and after it.
+            barrier: has(geometry::FLUSH),
+            discard: has(geometry::DISCARD),
+            secure_discard: has(geometry::SECURE_DISCARD),
+        },
+    }
+}
+
+/// The flags of the key `info` of a disk of this geometry.
+pub(crate) fn info(it: &Geometry) -> u32 {
+    let flag = |feature: u32, flag| if it.features & feature != 0 { flag } else { 0 };
+    flag(geometry::CDROM, vdisk::CDROM)
+        | flag(geometry::REMOVABLE, vdisk::REMOVABLE)
+        | flag(geometry::READ_ONLY, vdisk::READONLY)
 }
 
 /// Numbers of requests, and of sectors of 512 bytes.

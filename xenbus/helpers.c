@@ -206,3 +206,9 @@ void *xenbus_helper_page_address(struct page *page)
 	return page_address(page);
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_page_address);
+
+void xenbus_helper_get_page(struct page *page)
+{
+	get_page(page);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_get_page);

@@ -51,5 +51,6 @@ void xenbus_helper_set_unmap_op(struct gnttab_unmap_grant_ref *op, struct page *
 				grant_handle_t handle);
 int xenbus_helper_copy_from_grant(domid_t domid, grant_ref_t ref, void *to, u16 len);
 void *xenbus_helper_page_address(struct page *page);
+void xenbus_helper_get_page(struct page *page);
 
 #endif

@@ -105,6 +105,13 @@ pub fn jiffies() -> u64 {
     unsafe { (&raw const kernel::bindings::jiffies).read_volatile() as u64 }
 }
 
+/// The kernel's clock since its start, in nanoseconds.
+#[inline]
+pub fn now_ns() -> u64 {
+    // SAFETY: In any context.
+    unsafe { kernel::bindings::ktime_get() as u64 }
+}
+
 impl Current {
     /// Whether the owner of the thread wants it to return.
     pub fn should_stop(&self) -> bool {

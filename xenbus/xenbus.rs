@@ -12,8 +12,9 @@
 //! - [`ring`]: the pages of a shared ring, granted by a front end or mapped by a back end.
 //! - [`grant`]: access given to a page, [`shared`]: pages of our own to give access to (front end);
 //!   [`map`], [`copy`]: access used (back end).
-//! - [`kthread`], [`lock`], [`timer`], [`work`], [`delayed`], [`noio`]: what the `kernel` crate does not
-//!   offer yet.
+//! - [`region`]: memory that a program maps.
+//! - [`kthread`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the `kernel`
+//!   crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -35,7 +36,9 @@ pub mod grant;
 pub mod kthread;
 pub mod lock;
 pub mod map;
+pub mod module;
 pub mod noio;
+pub mod region;
 pub mod ring;
 pub mod shared;
 pub mod store;

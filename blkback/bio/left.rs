@@ -35,7 +35,7 @@ pub(crate) fn is_busy(number: Number) -> bool {
     let left = LEFT.lock();
     let mut next = &*left;
     while let Some(service) = next {
-        if service.number == number && !service.has_ended() {
+        if service.number == Some(number) && !service.has_ended() {
             return true;
         }
         next = &service.next;

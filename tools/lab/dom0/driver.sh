@@ -5,7 +5,7 @@
 swap_driver() {
 	case $1 in
 	back)
-		driver_unload xen_blkback blkback rust_xenbus || return 1
+		driver_unload xen_blkback blktap blkback rust_xenbus || return 1
 		case $2 in
 		ours) driver_load rust_xenbus blkback ;;
 		c) modprobe xen-blkback ;;

@@ -14,6 +14,8 @@ use protocol::blkif::{
 use protocol::kept::{Entry, Kept, Place, Taken};
 use protocol::negotiate::{BadKey, Queue};
 use protocol::ring::{AttachError, Back, Front, Full, Memory, Overrun, TooSmall, Unasked};
+use protocol::tap::{self, Entries};
+use protocol::tapped::{self, Answered, Fifo, Piece, Pieces, Sent, Unknown};
 
 /// As good as any: what counts is that the compiler knows nothing of what is in it.
 pub struct Page<'a>(&'a [Cell<u8>]);
@@ -135,4 +137,57 @@ pub fn kept_put(table: &mut Table<'_>, place: Place, now: u64) {
 pub fn kept_purge(table: &mut Table<'_>, before: u64, sum: &mut u64) {
     table.purge(Some(before), 1056, |value| *sum ^= value);
     table.clear(|value| *sum ^= value);
+}
+
+/// The table that a program's ids lead through.
+pub type Asked<'a> = Sent<&'a mut [tapped::Entry]>;
+
+pub fn sent_new(entries: &mut [tapped::Entry]) -> Asked<'_> {
+    Sent::new(entries)
+}
+
+pub fn sent_send(sent: &mut Asked<'_>, request: u16, piece: Piece) -> Option<u32> {
+    sent.send(request, 0, piece, 0)
+}
+
+pub fn sent_answer(sent: &mut Asked<'_>, id: u32) -> Result<Answered, Unknown> {
+    if let Some(entry) = sent.get(id) {
+        entry.busy = false;
+    }
+    sent.answer(id)
+}
+
+pub fn sent_end(sent: &mut Asked<'_>, sum: &mut u16) {
+    sent.orphan_all(|entry| *sum ^= entry.request);
+    sent.take_back(|entry| *sum ^= entry.request);
+}
+
+pub fn pieces_new(bits: &mut [u64], pages: u32) -> Pieces<&mut [u64]> {
+    Pieces::new(bits, pages)
+}
+
+pub fn pieces_take(pieces: &mut Pieces<&mut [u64]>, count: u32) -> Option<Piece> {
+    pieces.take(count)
+}
+
+pub fn pieces_give(pieces: &mut Pieces<&mut [u64]>, piece: Piece) {
+    pieces.give(piece)
+}
+
+pub fn fifo(numbers: &mut Fifo<&mut [u16]>, number: u16) -> Option<u16> {
+    numbers.push(number);
+    numbers.push_first(number);
+    numbers.pop()
+}
+
+pub fn tap_push(front: &mut Front<Page<'_>, Entries>, request: &tap::Request) -> Result<(), Full> {
+    front.push(request)
+}
+
+pub fn tap_answer(front: &mut Front<Page<'_>, Entries>) -> Result<Option<tap::Response>, Overrun> {
+    front.pop()
+}
+
+pub fn tap_pop(back: &mut Back<Page<'_>, Entries>) -> Result<Option<tap::Request>, Overrun> {
+    back.pop()
 }

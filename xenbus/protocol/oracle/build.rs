@@ -37,6 +37,7 @@ fn main() {
     }
     fs::write(Path::new(&out).join("layout.rs"), tables).unwrap();
     println!("cargo::rerun-if-changed=c");
+    println!("cargo::rerun-if-changed=../../../blktap/blktap.h");
 }
 
 /// A Rust table `(name, byte offset or value, size in bytes)` of what `layout.c` marks by `->`.

@@ -14,6 +14,8 @@
 //! - [`negotiate`]: what the two ends read from each other in xenstore, made into checked values
 //! - [`spin`]: how long a thread looks at a ring before it sleeps
 //! - [`state`]: the xenbus states (`xen/io/xenbus.h`) and what each end does next
+//! - [`tap`]: what `/dev/blktap` and the program behind it say to each other
+//! - [`tapped`]: the kernel's side of that
 //! - [`vdev`]: the number of a virtual block device, made into a name and minors
 //! - `mock`: a memory, peers and a fault injector for tests (feature `mock`, needs std)
 //!
@@ -63,4 +65,6 @@ pub mod negotiate;
 pub mod ring;
 pub mod spin;
 pub mod state;
+pub mod tap;
+pub mod tapped;
 pub mod vdev;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 /* Where the fields of blkif.h are. build.rs reads the lines that begin with "->". */
 #include "xen.h"
+#include "../../../../blktap/blktap.h"
 
 #define ENTRY(name, value, size) \
 	__asm__ volatile("\n->" name " %c0 %c1" : : "i" (value), "i" (size))
@@ -83,4 +84,127 @@ void layout(void)
 	VALUE(XenbusStateClosed);
 	VALUE(XenbusStateReconfiguring);
 	VALUE(XenbusStateReconfigured);
+
+	SIZE(blktap_ring);
+	FIELD(blktap_ring, req_prod);
+	FIELD(blktap_ring, req_event);
+	FIELD(blktap_ring, rsp_prod);
+	FIELD(blktap_ring, rsp_event);
+
+	SIZE(blktap_request);
+	FIELD(blktap_request, id);
+	FIELD(blktap_request, op);
+	FIELD(blktap_request, flags);
+	FIELD(blktap_request, sector);
+	FIELD(blktap_request, nr_sectors);
+	FIELD(blktap_request, data);
+	FIELD(blktap_request, guest);
+
+	SIZE(blktap_response);
+	FIELD(blktap_response, id);
+	FIELD(blktap_response, op);
+	FIELD(blktap_response, flags);
+	FIELD(blktap_response, status);
+
+	SIZE(blktap_attach);
+	FIELD(blktap_attach, version);
+	FIELD(blktap_attach, domid);
+	FIELD(blktap_attach, handle);
+	FIELD(blktap_attach, flags);
+	FIELD(blktap_attach, mode);
+	FIELD(blktap_attach, policy);
+	FIELD(blktap_attach, guest_bytes);
+	FIELD(blktap_attach, own_bytes);
+	FIELD(blktap_attach, nr_queues);
+	FIELD(blktap_attach, reserved);
+	FIELD(blktap_attach, region_bytes);
+
+	SIZE(blktap_geometry);
+	FIELD(blktap_geometry, sectors);
+	FIELD(blktap_geometry, sector_size);
+	FIELD(blktap_geometry, physical_sector_size);
+	FIELD(blktap_geometry, features);
+	FIELD(blktap_geometry, discard_granularity);
+
+	SIZE(blktap_info);
+	FIELD(blktap_info, domid);
+	FIELD(blktap_info, handle);
+	FIELD(blktap_info, flags);
+	FIELD(blktap_info, state);
+	FIELD(blktap_info, mode);
+	FIELD(blktap_info, policy);
+	FIELD(blktap_info, pid);
+	FIELD(blktap_info, nr_queues);
+	FIELD(blktap_info, nr_connected);
+	FIELD(blktap_info, generation);
+	FIELD(blktap_info, geometry);
+
+	SIZE(blktap_queue_info);
+	FIELD(blktap_queue_info, domid);
+	FIELD(blktap_queue_info, handle);
+	FIELD(blktap_queue_info, queue);
+	FIELD(blktap_queue_info, fe_in_flight);
+	FIELD(blktap_queue_info, be_in_flight);
+	FIELD(blktap_queue_info, fe_req_prod);
+	FIELD(blktap_queue_info, fe_rsp_prod);
+	FIELD(blktap_queue_info, be_req_prod);
+	FIELD(blktap_queue_info, be_rsp_prod);
+	FIELD(blktap_queue_info, refused);
+	FIELD(blktap_queue_info, requests);
+	FIELD(blktap_queue_info, sectors);
+	FIELD(blktap_queue_info, latency);
+
+	SIZE(blktap_set);
+	FIELD(blktap_set, domid);
+	FIELD(blktap_set, handle);
+	FIELD(blktap_set, what);
+	FIELD(blktap_set, value);
+
+	VALUE(BLKTAP_VERSION);
+	VALUE(BLKTAP_RING_BYTES);
+	VALUE(BLKTAP_ENTRY);
+	VALUE(BLKTAP_ENTRIES);
+	VALUE(BLKTAP_SECTOR_SIZE);
+	VALUE(BLKTAP_MAX_SECTORS);
+	ENTRY("BLKTAP_NO_DATA", (int)BLKTAP_NO_DATA, 0);
+	VALUE(BLKTAP_OP_READ);
+	VALUE(BLKTAP_OP_WRITE);
+	VALUE(BLKTAP_OP_FLUSH);
+	VALUE(BLKTAP_OP_DISCARD);
+	VALUE(BLKTAP_FLAG_BARRIER);
+	VALUE(BLKTAP_FLAG_SECURE);
+	VALUE(BLKTAP_FLAG_GUEST);
+	VALUE(BLKTAP_OKAY);
+	VALUE(BLKTAP_ERROR);
+	VALUE(BLKTAP_EOPNOTSUPP);
+	VALUE(BLKTAP_MODE_PASSTHROUGH);
+	VALUE(BLKTAP_MODE_INTERPOSE);
+	VALUE(BLKTAP_MODE_INTERCEPT_FE);
+	VALUE(BLKTAP_MODE_INTERCEPT_BE);
+	VALUE(BLKTAP_POLICY_HOLD);
+	VALUE(BLKTAP_POLICY_PASSTHROUGH);
+	VALUE(BLKTAP_POLICY_ERROR);
+	VALUE(BLKTAP_STATE_IDLE);
+	VALUE(BLKTAP_STATE_CONNECTED);
+	VALUE(BLKTAP_STATE_GONE);
+	VALUE(BLKTAP_STATE_BROKEN);
+	VALUE(BLKTAP_ATTACH_WAIT);
+	VALUE(BLKTAP_ATTACH_NO_DATA);
+	VALUE(BLKTAP_GEOMETRY_FLUSH);
+	VALUE(BLKTAP_GEOMETRY_DISCARD);
+	VALUE(BLKTAP_GEOMETRY_SECURE_DISCARD);
+	VALUE(BLKTAP_GEOMETRY_READ_ONLY);
+	VALUE(BLKTAP_GEOMETRY_CDROM);
+	VALUE(BLKTAP_GEOMETRY_REMOVABLE);
+	VALUE(BLKTAP_INFO_NEXT);
+	VALUE(BLKTAP_BUCKETS);
+	VALUE(BLKTAP_SET_MODE);
+	VALUE(BLKTAP_SET_POLICY);
+	VALUE(BLKTAP_SET_REMOVE);
+	ENTRY("BLKTAP_ATTACH", (int)BLKTAP_ATTACH, 0);
+	ENTRY("BLKTAP_KICK", (int)BLKTAP_KICK, 0);
+	ENTRY("BLKTAP_INFO", (int)BLKTAP_INFO, 0);
+	ENTRY("BLKTAP_QUEUE_INFO", (int)BLKTAP_QUEUE_INFO, 0);
+	ENTRY("BLKTAP_SET", (int)BLKTAP_SET, 0);
+	ENTRY("BLKTAP_SET_GEOMETRY", (int)BLKTAP_SET_GEOMETRY, 0);
 }

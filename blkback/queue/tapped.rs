@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A queue and its tap, if there is one: when the tap is called, and what it is called with.
+
+use super::Queue;
+use crate::tap::{Bell, Desk, Load, Tapped, OWN_REQUESTS};
+use kernel::{
+    dev_err,
+    time::{delay::fsleep, Delta},
+};
+use xenbus::{kthread::Current, prelude::*};
+
+/// What a queue knows of its tap.
+#[derive(Default)]
+pub(super) struct Side {
+    tap: Option<Tapped>,
+    /// That of the slot when it was looked at last.
+    version: u32,
+    /// What the tap has said last.
+    load: Load,
+    /// Requests of the guest's that are for the tap; there is room for all that the ring holds.
+    arrived: KVec<u16>,
+    /// There is room for the tap's own requests in the stage.
+    grown: bool,
+    /// Another queue has a barrier.
+    paused: bool,
+}
+
+/// How long a program has to answer what it has when the service ends, in milliseconds.
+const PATIENCE: u32 = 500;
+
+impl Side {
+    /// Whether requests of the guest's go to the tap.
+    #[inline]
+    pub(super) fn diverts(&self) -> bool {
+        self.load.divert
+    }
+
+    /// Takes a request of the guest's, if it is for the tap.
+    #[inline]
+    pub(super) fn takes(&mut self, number: u16) -> bool {
+        self.load.divert && self.arrived.push_within_capacity(number).is_ok()
+    }
+
+    /// The other queue's barrier is through.
+    pub(super) fn resume(&mut self) {
+        self.paused = false;
+    }
+
+    fn sent(&self) -> usize {
+        self.load.sent
+    }
+
+    fn pending(&self) -> usize {
+        (self.load.sent)
+            .wrapping_add(self.load.waiting)
+            .wrapping_add(self.arrived.len())
+    }
+}
+
+impl Queue {
+    /// Whether [`Self::attend`] has something to do.
+    #[inline]
+    pub(super) fn tap_calls(&self) -> bool {
+        self.session.vbd().slot.version() != self.tap.version
+            || self
+                .tap
+                .tap
+                .as_ref()
+                .is_some_and(|tap| tap.queue.attention())
+    }
+
+    /// Looks whether there is another tap, and calls the tap if it has something to do.
+    #[inline]
+    pub(super) fn attend(&mut self, thread: &Current) {
+        if self.session.vbd().slot.version() != self.tap.version {
+            self.look_for_tap();
+        }
+        if self.tap.tap.is_some() {
+            self.call_tap(thread);
+        }
+    }
+
+    fn look_for_tap(&mut self) {
+        let slot = self.session.vbd().slot.clone();
+        self.tap.version = slot.version();
+        self.session.refresh(&mut self.limits);
+        let new = slot.tapped(self.index);
+        match (&self.tap.tap, &new) {
+            (None, None) => return,
+            (Some(old), Some(new)) if Arc::ptr_eq(&old.queue, &new.queue) => return,
+            _ => {}
+        }
+        self.close_tap();
+        let Some(new) = new else {
+            return;
+        };
+        if let Err(e) = self.open_tap(new) {
+            // The guest must not come past the tap.
+            dev_err!(
+                self.session.dev().dev(),
+                "cannot attach to the tap: {e:?}\n"
+            );
+            self.broken = true;
+        }
+    }
+
+    fn open_tap(&mut self, tap: Tapped) -> Result {
+        if !self.tap.grown {
+            self.stage.grow(OWN_REQUESTS)?;
+            self.tap
+                .arrived
+                .reserve(self.ring.size() as usize, GFP_KERNEL)?;
+            self.tap.grown = true;
+        }
+        tap.queue
+            .open(Bell::new(&self.events.waker), self.stage.places())?;
+        self.tap.tap = Some(tap);
+        Ok(())
+    }
+
+    fn call_tap(&mut self, thread: &Current) {
+        // Twice at most, as what goes to a disk as fast as memory comes back at once.
+        for round in 0..2 {
+            let Some(tap) = &self.tap.tap else {
+                return;
+            };
+            let work = tap.queue.attention()
+                || !self.tap.arrived.is_empty()
+                || self.stage.any_tap_done()
+                || (round == 0 && self.tap.load.divert);
+            if !work {
+                return;
+            }
+            let queue = tap.queue.clone();
+            let bad = self.at_desk(false, |desk| queue.pass(desk));
+            self.stage.send();
+            self.back_off(bad, thread);
+            self.finish(thread);
+        }
+    }
+
+    /// Lends the desk to `f`; how many requests were bad.
+    fn at_desk(&mut self, ending: bool, f: impl FnOnce(&mut Desk<'_>) -> Load) -> usize {
+        let mut desk = Desk {
+            stage: &mut self.stage,
+            ring: &mut self.ring,
+            session: &self.session,
+            arrived: &mut self.tap.arrived,
+            taken: 0,
+            answered: false,
+            bad: 0,
+            paused: self.tap.paused,
+            ending,
+        };
+        let load = f(&mut desk);
+        let (answered, bad) = (desk.answered, desk.bad);
+        self.tap.arrived.clear();
+        self.tap.load = load;
+        if answered {
+            self.notify();
+        }
+        bad
+    }
+
+    /// Waits until the tap has answered all that it was given.
+    pub(super) fn drain_tap(&mut self, thread: &Current) {
+        if self.tap.tap.is_some() {
+            self.attend(thread);
+            self.wait(thread, |this| this.tap.pending() == 0);
+        }
+    }
+
+    /// Waits until the program has nothing of this queue's, and gives it nothing more.
+    pub(super) fn pause_tap(&mut self, thread: &Current) {
+        self.tap.paused = true;
+        if self.tap.tap.is_some() {
+            self.wait(thread, |this| this.tap.sent() == 0);
+        }
+    }
+
+    /// The service ends: gives the program a little time to answer what it has.
+    pub(super) fn end_tap(&mut self, thread: &Current) {
+        if self.tap.tap.is_none() {
+            return;
+        }
+        for _ in 0..PATIENCE {
+            self.attend(thread);
+            if !self.tap.load.alive || self.tap.pending() == 0 {
+                break;
+            }
+            fsleep(Delta::from_millis(1));
+            self.finish(thread);
+        }
+        if let Some(tap) = &self.tap.tap {
+            let queue = tap.queue.clone();
+            self.at_desk(true, |desk| queue.pass(desk));
+        }
+    }
+
+    /// The tap has nothing on its way to the disk any more: lets go of it.
+    pub(super) fn close_tap(&mut self) {
+        if let Some(tap) = self.tap.tap.take() {
+            self.at_desk(true, |desk| {
+                tap.queue.close(desk);
+                Load::default()
+            });
+        }
+    }
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the queues of a tap and whoever gives it orders have in common.
+//!
+//! Orders are words that a queue's thread looks at in each pass: the mode and whether it is about to
+//! change, the program that is served, the policy. A queue reports when nothing of its goes the old
+//! way any more.
+
+use blkback::tap::Bell;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use kernel::{
+    new_condvar, new_mutex, new_poll_condvar,
+    sync::{poll::PollCondVar, CondVar, Mutex},
+};
+use xenbus::{
+    prelude::*,
+    protocol::tap::{Mode, Policy, State},
+};
+
+/// The mode in the word of a phase.
+const MODE: u32 = 0xff;
+
+/// Says that the mode is about to change, beside the mode.
+const SWITCHING: u32 = 1 << 8;
+
+/// Says that the tap is about to be taken away, beside the mode.
+const REMOVING: u32 = 1 << 9;
+
+/// The mode, and whether it is about to change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Phase {
+    pub(crate) mode: Mode,
+    /// Requests wait, until nothing goes the old way.
+    pub(crate) switching: bool,
+    /// All requests go to the disk, for good.
+    pub(crate) removing: bool,
+    /// The number of the change that is about to be, or was last.
+    pub(crate) change: u16,
+}
+
+/// Where the number of the change is, beside the mode.
+const CHANGE: u32 = 16;
+
+/// A program that has the disk.
+#[derive(Clone, Copy)]
+pub(crate) struct Holder {
+    pub(crate) generation: u32,
+    pub(crate) pid: u32,
+}
+
+/// What is changed by orders only.
+#[derive(Default)]
+pub(crate) struct Control {
+    pub(crate) holder: Option<Holder>,
+    /// How many programs there have been.
+    pub(crate) generations: u32,
+    /// Somebody changes the mode, and waits for the queues.
+    pub(crate) switching: bool,
+    /// One bit for each queue that has reported.
+    pub(crate) settled: u64,
+    /// One bit for each queue that has a thread.
+    pub(crate) open: u64,
+    /// How many queues the front end has connected.
+    pub(crate) connected: u32,
+    pub(crate) broken: bool,
+    /// The disk has been detached, or the tap taken away.
+    pub(crate) gone: bool,
+}
+
+/// How a queue's thread is told that there is something to do.
+#[pin_data]
+struct Signal {
+    attention: AtomicBool,
+    #[pin]
+    bell: Mutex<Option<Bell>>,
+}
+
+/// The part of a tap that its queues see.
+#[pin_data]
+pub(crate) struct Shared {
+    phase: AtomicU32,
+    /// The generation of the program that is served; 0: none is.
+    program: AtomicU32,
+    policy: AtomicU32,
+    /// Counts what a program might want to ask [`ioctl::INFO`](xenbus::protocol::tap::ioctl::INFO)
+    /// about.
+    changes: AtomicU32,
+    /// One for each queue.
+    signals: KVec<Pin<KBox<Signal>>>,
+    #[pin]
+    pub(crate) control: Mutex<Control>,
+    /// Something in `control` has changed that somebody may wait for.
+    #[pin]
+    pub(crate) changed: CondVar,
+    /// The program may have something to do.
+    #[pin]
+    pub(crate) poll: PollCondVar,
+}
+
+impl Control {
+    /// Whether all queues that have a thread, or are about to, have reported.
+    pub(crate) fn is_settled(&self) -> bool {
+        let connected = bit(self.connected as usize).wrapping_sub(1);
+        (self.open | connected) & !self.settled == 0
+    }
+}
+
+impl Shared {
+    /// For `queues` queues, in passthrough mode.
+    pub(crate) fn new(queues: usize) -> Result<Arc<Self>> {
+        let mut signals = KVec::with_capacity(queues, GFP_KERNEL)?;
+        for _ in 0..queues {
+            let signal = KBox::pin_init(
+                pin_init!(Signal {
+                    attention: AtomicBool::new(true),
+                    bell <- new_mutex!(None),
+                }),
+                GFP_KERNEL,
+            )?;
+            signals.push(signal, GFP_KERNEL)?;
+        }
+        Arc::pin_init(
+            pin_init!(Shared {
+                phase: AtomicU32::new(Mode::Passthrough as u32),
+                program: AtomicU32::new(0),
+                policy: AtomicU32::new(Policy::Hold as u32),
+                changes: AtomicU32::new(1),
+                signals,
+                control <- new_mutex!(Control::default()),
+                changed <- new_condvar!(),
+                poll <- new_poll_condvar!(),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        let word = self.phase.load(Ordering::Acquire);
+        Phase {
+            mode: Mode::from_number(word & MODE).unwrap_or_default(),
+            switching: word & SWITCHING != 0,
+            removing: word & REMOVING != 0,
+            change: (word >> CHANGE) as u16,
+        }
+    }
+
+    /// Sets the phase. With `control` held.
+    pub(crate) fn set_phase(&self, phase: Phase) {
+        let switching = if phase.switching { SWITCHING } else { 0 };
+        let removing = if phase.removing { REMOVING } else { 0 };
+        let change = u32::from(phase.change) << CHANGE;
+        let word = phase.mode as u32 | switching | removing | change;
+        self.phase.store(word, Ordering::SeqCst);
+    }
+
+    /// The generation of the program that is served, 0 if none is.
+    pub(crate) fn program(&self) -> u32 {
+        self.program.load(Ordering::Acquire)
+    }
+
+    /// Sets the program that is served. With `control` held.
+    pub(crate) fn set_program(&self, generation: u32) {
+        self.program.store(generation, Ordering::SeqCst);
+    }
+
+    pub(crate) fn policy(&self) -> Policy {
+        Policy::from_number(self.policy.load(Ordering::Acquire)).unwrap_or_default()
+    }
+
+    /// Sets the policy. With `control` held.
+    pub(crate) fn set_policy(&self, policy: Policy) {
+        self.policy.store(policy as u32, Ordering::SeqCst);
+    }
+
+    /// Whether queue `index` has something to do.
+    #[inline]
+    pub(crate) fn attention(&self, index: usize) -> bool {
+        self.signals
+            .get(index)
+            .is_some_and(|signal| signal.attention.load(Ordering::Acquire))
+    }
+
+    /// To be called before the look at what there is to do.
+    pub(crate) fn take_attention(&self, index: usize) {
+        if let Some(signal) = self.signals.get(index) {
+            signal.attention.swap(false, Ordering::SeqCst);
+        }
+    }
+
+    /// Queue `index` is to be called once more.
+    pub(crate) fn again(&self, index: usize) {
+        if let Some(signal) = self.signals.get(index) {
+            signal.attention.store(true, Ordering::Release);
+        }
+    }
+
+    /// Wakes the thread of queue `index`. Sleeps.
+    pub(crate) fn kick(&self, index: usize) {
+        if let Some(signal) = self.signals.get(index) {
+            signal.attention.swap(true, Ordering::SeqCst);
+            if let Some(bell) = &*signal.bell.lock() {
+                bell.ring();
+            }
+        }
+    }
+
+    /// Wakes the threads of all queues. Sleeps.
+    pub(crate) fn kick_all(&self) {
+        for index in 0..self.signals.len() {
+            self.kick(index);
+        }
+    }
+
+    /// Queue `index` has a thread from now on, or none.
+    pub(crate) fn set_bell(&self, index: usize, bell: Option<Bell>) {
+        let mut control = self.control.lock();
+        match bell {
+            Some(_) => control.open |= bit(index),
+            None => control.open &= !bit(index),
+        }
+        drop(control);
+        if let Some(signal) = self.signals.get(index) {
+            let old = core::mem::replace(&mut *signal.bell.lock(), bell);
+            drop(old);
+            signal.attention.store(true, Ordering::Release);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Nothing of queue `index` goes the old way any more, as the change of that number wants it.
+    pub(crate) fn report(&self, index: usize, change: u16) {
+        let mut control = self.control.lock();
+        if self.phase().change == change {
+            control.settled |= bit(index);
+        }
+        drop(control);
+        self.changed.notify_all();
+    }
+
+    /// The program of this generation has gone, or has `broken` a rule: its requests are to go the
+    /// way of the policy. Sleeps.
+    pub(crate) fn lost(&self, generation: u32, broken: bool) {
+        let mut control = self.control.lock();
+        match &control.holder {
+            Some(holder) if holder.generation == generation => {}
+            _ => return,
+        }
+        if broken {
+            if control.broken {
+                return;
+            }
+            pr_warn!("program {generation} has broken the rules of its rings\n");
+        } else {
+            control.holder = None;
+        }
+        control.broken = broken;
+        self.set_program(0);
+        self.apply_policy();
+        drop(control);
+        self.tell();
+        self.changed.notify_all();
+        self.kick_all();
+    }
+
+    /// Where there is no program, and that is the policy, the disk is as if there were no tap. With
+    /// `control` held.
+    pub(crate) fn apply_policy(&self) {
+        if self.program() == 0 && self.policy() == Policy::Passthrough {
+            self.set_phase(Phase {
+                mode: Mode::Passthrough,
+                ..self.phase()
+            });
+        }
+    }
+
+    /// Tells the program that there is something new about the disk.
+    pub(crate) fn tell(&self) {
+        self.changes.fetch_add(1, Ordering::SeqCst);
+        self.poll.notify_all();
+    }
+
+    /// Changes with each [`Self::tell`].
+    pub(crate) fn changes(&self) -> u32 {
+        self.changes.load(Ordering::Acquire)
+    }
+
+    /// The state of the disk, as it is told.
+    pub(crate) fn state(control: &Control) -> State {
+        if control.gone {
+            State::Gone
+        } else if control.broken {
+            State::Broken
+        } else if control.connected > 0 {
+            State::Connected
+        } else {
+            State::Idle
+        }
+    }
+}
+
+fn bit(index: usize) -> u64 {
+    1u64.checked_shl(index as u32).unwrap_or(0)
+}

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0
+# A program behind a tap is killed, under each policy, and breaks the rules: what the guest sees of it.
+# timeout: 420
+# expect-dmesg: has broken the rules of its rings
+swap_driver back ours || bail "no back end"
+driver_load blktap || bail "no taps"
+. /payload/tests/blktap.inc
+guest_start g pv vcpus=2 || bail "no guest"
+id=$(guest_domid g)
+disk=$(lab_disk 64) other=$(lab_disk 16)
+check "attach" disk_attach g "$disk" xvdb
+check "attach another one" disk_attach g "$other" xvdc
+n=$(disk_id "$id" xvdb)
+stall=$LAB_STATE/stall
+load() { guest_bg g "$1" "fio --name=v --filename=/dev/xvdb --size=${2:-8M} --rw=randwrite --bsrange=4k-64k --numjobs=1 --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --output-format=terse >/dev/null"; }
+in_flight() { [ "$(tap queues "$id" "$n" fe_in_flight | awk '{ s += $1 } END { print s + 0 }')" -gt "$1" ]; }
+tap_start noop "$id" "$n" --mode passthrough
+is "queues" "$(tap info "$id" "$n" nr_connected)" 2
+tap_stop
+
+# hold
+touch "$stall"
+tap_start noop "$id" "$n" --stall "$stall" || bail "no program"
+load load
+check "requests are with the program" wait_for 20 in_flight 5
+tap_kill
+sleep 1
+check "... and wait after its death" in_flight 5
+is "state" "$(tap info "$id" "$n" state)" connected
+rm "$stall"
+tap_start noop "$id" "$n"
+check "hold: the next one gets them" guest_wait -t 120 g load
+load load 32M
+bad=0
+for i in $(seq 8); do
+	tap_kill
+	tap_start noop "$id" "$n" || bad=1
+	sleep 0.7
+done
+is "killed again and again" "$bad" 0
+check "... and the load has not noticed" guest_wait -t 200 g load
+tap_stop
+
+# passthrough
+touch "$stall"
+tap_start guest "$id" "$n" --stall "$stall" --policy passthrough
+load load
+check "requests are with the program" wait_for 20 in_flight 5
+tap_kill
+check "passthrough: they go to the disk" guest_wait -t 120 g load
+is "... and so do those that come later" "$(tap info "$id" "$n" mode)" passthrough
+
+# error
+tap_start noop "$id" "$n" --stall "$stall" --policy error
+guest_bg g dd 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>&1'
+check "a request is with the program" wait_for 20 in_flight 0
+tap_kill
+check_fails "error: it fails" guest_wait g dd
+check_fails "... and so do those that come later" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+rm "$stall"
+tap_start noop "$id" "$n" --policy passthrough
+check "... until there is a program" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+tap_stop
+
+# Rules broken. The other disk goes on, and this one as the policy says.
+guest_bg g other 'fio --name=v --filename=/dev/xvdc --size=8M --rw=randrw --bs=4k --ioengine=libaio --iodepth=4 --direct=1 --verify=crc32c --time_based --runtime=30 --output-format=terse >/dev/null'
+for case in unknown twice overrun-fe overrun-be lent; do
+	guest_bg g "$case" 'for i in 1 2 3 4 5 6 7 8; do dd if=/dev/xvdb of=/dev/null bs=4k count=1 skip=$i iflag=direct 2>/dev/null & done; wait'
+	check "$case: the program loses the disk" tap bad "$case" "$id" "$n" --policy passthrough
+	guest_wait g "$case" >/dev/null
+	check "... and the guest does not" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+done
+for case in guest fuzz; do
+	check "$case: refused, and no more" tap bad "$case" "$id" "$n" --policy passthrough
+done
+check "the other disk has not noticed" guest_wait -t 120 g other
+
+check "remove" tap set "$id" "$n" remove
+check "detach" disk_detach g xvdb
+check "guest ends" guest_stop g
+check "rmmod" driver_unload blktap
