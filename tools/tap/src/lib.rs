@@ -44,6 +44,7 @@
 //! - `file.rs`: the extension `raw`
 //! - [`program`]: `main`, for a program with these or other extensions
 //! - [`net`]: streams for those that talk to another machine
+//! - [`dev`]: the front that serves a disk to a Xen guest, and `/dev/blktap` for other programs
 //! - [`nbd`]: the front that serves a disk to NBD clients
 //!
 //! The runtime is our own, of some hundred lines over the crate io-uring: a queue of a tap is a
@@ -52,6 +53,7 @@
 //! buffers of their own that a tap's window cannot be, and forty to a hundred crates.
 
 pub mod chain;
+pub mod dev;
 mod disk;
 mod file;
 pub mod log;
@@ -60,6 +62,7 @@ pub mod net;
 mod program;
 pub mod rt;
 mod sys;
+pub mod vdev;
 
 pub use chain::{Extension, Opt, Options, Registry};
 pub use disk::{AnyDisk, Disk, Info};
