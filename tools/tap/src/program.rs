@@ -31,6 +31,11 @@ enum Command {
     Run(run::Args),
     /// Serve the disk by NBD, until SIGTERM or SIGINT
     Serve(serve::Args),
+    /// Say whether a chain can be read; nothing is opened
+    Check {
+        /// What to read
+        chain: String,
+    },
     /// List the extensions and their options
     Extensions,
 }
@@ -50,8 +55,11 @@ pub fn program(registry: Registry) -> ExitCode {
     let done = match args.command {
         Command::Run(args) => run::main(&registry, args),
         Command::Serve(args) => serve::main(&registry, args),
+        Command::Check { chain } => Chain::parse(&registry, &chain)
+            .map(drop)
+            .map_err(Into::into),
         Command::Extensions => {
-            print!("{help}");
+            println!("{}", help.trim_end());
             Ok(())
         }
     };

@@ -3,6 +3,7 @@
 
 use crate::chain::{Chain, Registry};
 use crate::dev::{self, Policy};
+use crate::sys::os;
 use crate::vdev;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -24,6 +25,9 @@ pub(super) struct Args {
     /// Bytes of a queue's window for the guest's data; 0: as many as is usual
     #[arg(long, default_value_t = 0, value_name = "BYTES")]
     window: u32,
+    /// Leave the terminal's session; say "ready" on standard output when the guest can use the disk
+    #[arg(long)]
+    daemon: bool,
     /// What to serve; see `extensions`
     chain: String,
 }
@@ -39,6 +43,9 @@ pub(crate) fn policy(name: &str) -> Result<Policy, String> {
 }
 
 pub(super) fn main(registry: &Arc<Registry>, args: Args) -> io::Result<()> {
+    if args.daemon {
+        os::new_session()?;
+    }
     let chain = Chain::parse(registry, &args.chain)?;
     let options = dev::Options {
         domid: args.domain,
