@@ -2,8 +2,10 @@
 //! `noop`: a filter that changes nothing, to measure what a filter costs by itself.
 
 use crate::chain::{Extension, Options};
+use crate::dev::Hook;
 use crate::{AnyDisk, Disk};
 use std::io;
+use std::rc::Rc;
 
 /// The disk below.
 pub struct Noop(AnyDisk);
@@ -22,11 +24,20 @@ impl Disk for Noop {
     }
 }
 
+struct Nothing;
+
+impl Hook for Nothing {}
+
 impl Extension for Noop {
     const NAME: &str = "noop";
     const HELP: &str = "changes nothing";
     const FILTER: bool = true;
     const PARALLEL: bool = true;
+    const HOOK: bool = true;
+
+    async fn hook(_: &Options) -> io::Result<Rc<dyn Hook>> {
+        Ok(Rc::new(Nothing))
+    }
 
     async fn open(options: &Options) -> io::Result<Self> {
         Ok(Noop(options.below()?))

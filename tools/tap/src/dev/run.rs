@@ -4,10 +4,13 @@
 //! If all extensions of the chain are [parallel](crate::Extension::PARALLEL), each queue has a
 //! thread, with a chain of its own; otherwise one thread has all queues. The first one also looks
 //! after signals and changes.
+//!
+//! A chain of filters that are all [hooks](crate::Extension::HOOK) is one of hooks here.
 
 use super::below::{Below, OWN_BYTES};
 use super::device::{Device, Opened};
 use super::front::Front;
+use super::hooks::{Hook, VirtualDisk};
 use super::queue::{Door, Queue};
 use crate::chain::Chain;
 use crate::log::Log;
@@ -15,7 +18,7 @@ use crate::program::Stop;
 use crate::rt::{self, Either, Flag};
 use crate::sys::uring::Watch;
 use crate::{AnyDisk, Info};
-use protocol::tap::ioctl::{geometry, Attach, Geometry, WAIT};
+use protocol::tap::ioctl::{self, geometry, Attach, Geometry, NO_DATA, WAIT};
 use protocol::tap::{Mode, Policy, State, SECTOR_SIZE};
 use std::future::Future;
 use std::io;
@@ -61,7 +64,7 @@ async fn control(
     ready: impl FnOnce(),
 ) -> io::Result<()> {
     let log = Log::new(chain.text());
-    let filter = chain.is_filter();
+    let (filter, hooks) = (chain.is_filter(), chain.is_hooks());
     // With another program at the disk still, files are to be opened when it has gone.
     let early = match filter || options.wait {
         true => None,
@@ -74,11 +77,11 @@ async fn control(
     let opened = device.attach(Attach {
         domid: options.domid,
         handle: options.handle,
-        flags: if options.wait { WAIT } else { 0 },
+        flags: if options.wait { WAIT } else { 0 } | if hooks { NO_DATA } else { 0 },
         mode: mode as u32,
         policy: options.policy as u32,
         guest_bytes: options.guest_bytes,
-        own_bytes: if filter { OWN_BYTES } else { 0 },
+        own_bytes: if filter && !hooks { OWN_BYTES } else { 0 },
         ..Attach::default()
     })?;
     // From here on SIGTERM is a wish only.
@@ -90,13 +93,13 @@ async fn control(
     };
     let mut groups = groups.into_iter();
     let mine = groups.next().unwrap_or_default();
-    let local = Local::new(&opened, &mine, filter, &log)?;
-    let disk = match early {
-        Some(disk) => Ok(disk),
-        None => chain.open(local.below()).await,
+    let local = Local::new(&opened, &mine, &chain, &log)?;
+    let served = match early {
+        Some(disk) => Ok(Served::Disk(disk)),
+        None => local.open(&chain).await,
     };
-    let disk = match disk {
-        Ok(disk) => disk,
+    let served = match served {
+        Ok(served) => served,
         Err(error) => {
             if filter && !options.wait {
                 // As if nobody had come.
@@ -105,10 +108,12 @@ async fn control(
             return Err(error);
         }
     };
-    let seen = opened.info()?.geometry;
-    let wanted = geometry_of(&disk.info());
-    if !filter || wanted.sectors != seen.sectors {
-        opened.set_geometry(wanted)?;
+    if let Served::Disk(disk) = &served {
+        let seen = opened.info()?.geometry;
+        let wanted = geometry_of(&disk.info());
+        if !filter || wanted.sectors != seen.sectors {
+            opened.set_geometry(wanted)?;
+        }
     }
 
     let (end, failed) = (Flag::default(), Flag::default());
@@ -117,7 +122,7 @@ async fn control(
         let (opened, chain) = (opened.try_clone()?, chain.clone());
         let (end, failed) = (end.clone(), failed.clone());
         let work = move || {
-            let result = rt::run(worker(chain, opened, queues, filter, end))
+            let result = rt::run(worker(chain, opened, queues, end))
                 .and_then(|result| result)
                 .map_err(|error| error.to_string());
             if result.is_err() {
@@ -127,19 +132,21 @@ async fn control(
         };
         threads.push(thread::Builder::new().spawn(work)?);
     }
-    local.front.start(&disk);
+    local.start(&served);
     ready();
     log.info(format_args!(
-        "serves domain {}, device {}, {} bytes, {} threads",
+        "serves domain {}, device {}, {} threads",
         options.domid,
         options.handle,
-        disk.info().size,
         threads.len() + 1
     ));
 
     let until = rt::race(
         rt::race(stop.wait(), failed.wait()),
-        rt::race(changes(&opened, &local, &log), sizes(&opened, &disk, &log)),
+        rt::race(
+            changes(&opened, &local, &log),
+            sizes(&opened, &served, &log),
+        ),
     );
     let result = match local.during(until).await {
         Ok(Either::First(Either::First(()))) => Ok(()),
@@ -149,7 +156,7 @@ async fn control(
         Err(error) => Err(error),
     };
     end.set();
-    let result = result.and(local.end(&disk).await);
+    let result = result.and(local.end(&served).await);
     let mut results = vec![result];
     for thread in threads {
         let ended = thread
@@ -162,18 +169,12 @@ async fn control(
 }
 
 /// A thread of its own for some queues.
-async fn worker(
-    chain: Chain,
-    opened: Opened,
-    queues: Vec<u32>,
-    filter: bool,
-    end: Flag,
-) -> io::Result<()> {
-    let local = Local::new(&opened, &queues, filter, &Log::new(chain.text()))?;
-    let disk = chain.open(local.below()).await?;
-    local.front.start(&disk);
+async fn worker(chain: Chain, opened: Opened, queues: Vec<u32>, end: Flag) -> io::Result<()> {
+    let local = Local::new(&opened, &queues, &chain, &Log::new(chain.text()))?;
+    let served = local.open(&chain).await?;
+    local.start(&served);
     local.during(end.wait()).await?;
-    local.end(&disk).await
+    local.end(&served).await
 }
 
 /// Follows what becomes of the guest's side, until it is gone.
@@ -193,9 +194,7 @@ async fn changes(opened: &Opened, local: &Local, log: &Log) -> io::Result<()> {
             }
             _ => (),
         }
-        if let Some(below) = &local.front.below {
-            below.set_info(&info);
-        }
+        local.set_info(&info);
         rt::poll(&fd, libc::POLLPRI).await?;
     }
 }
@@ -203,7 +202,10 @@ async fn changes(opened: &Opened, local: &Local, log: &Log) -> io::Result<()> {
 enum Never {}
 
 /// Tells the guest of new sizes.
-async fn sizes(opened: &Opened, disk: &AnyDisk, log: &Log) -> Never {
+async fn sizes(opened: &Opened, served: &Served, log: &Log) -> Never {
+    let Served::Disk(disk) = served else {
+        return std::future::pending().await;
+    };
     loop {
         disk.resized().await;
         let info = disk.info();
@@ -228,16 +230,27 @@ fn geometry_of(info: &Info) -> Geometry {
     }
 }
 
+/// What a chain was opened as.
+enum Served {
+    Disk(AnyDisk),
+    Hooks(Vec<Rc<dyn Hook>>),
+}
+
+enum Form {
+    Disk(Rc<Front>),
+    Hooks(VirtualDisk),
+}
+
 /// The queues of this thread, and the tasks that look after them.
 struct Local {
-    front: Rc<Front>,
+    form: Form,
     door: Rc<Door>,
     queues: Vec<Rc<Queue>>,
     tasks: Vec<rt::Task<io::Result<()>>>,
 }
 
 impl Local {
-    fn new(opened: &Opened, queues: &[u32], filter: bool, log: &Log) -> io::Result<Self> {
+    fn new(opened: &Opened, queues: &[u32], chain: &Chain, log: &Log) -> io::Result<Self> {
         let kicker = opened.try_clone()?;
         let door = Door::new(move |mask| kicker.kick(mask));
         let guest = opened.attach().guest_bytes as usize;
@@ -245,11 +258,16 @@ impl Local {
             .iter()
             .map(|&index| Queue::new(index, opened.region(index)?, guest, &door))
             .collect::<io::Result<Vec<_>>>()?;
-        let below = match filter {
-            true => Some(Below::new(&queues, &opened.info()?)),
-            false => None,
+        let form = match chain.is_hooks() {
+            true => Form::Hooks(VirtualDisk::new(&door.bell)),
+            false => {
+                let below = match chain.is_filter() {
+                    true => Some(Below::new(&queues, &opened.info()?)),
+                    false => None,
+                };
+                Form::Disk(Front::new(below, log.clone(), &door.bell))
+            }
         };
-        let front = Front::new(below, log.clone(), &door.bell);
         let mut tasks = Vec::new();
         let fd = opened.fd()?;
         let bell = door.bell.clone();
@@ -261,20 +279,48 @@ impl Local {
             }
         }));
         for queue in &queues {
-            tasks.push(rt::spawn(front.clone().run(queue.clone())));
+            let queue = queue.clone();
+            tasks.push(match &form {
+                Form::Disk(front) => rt::spawn(front.clone().run(queue)),
+                Form::Hooks(disk) => rt::spawn(disk.clone().run(queue)),
+            });
         }
         let (publisher, list) = (door.clone(), queues.clone());
         tasks.push(rt::spawn(async move { publisher.run(&list).await }));
         Ok(Self {
-            front,
+            form,
             door,
             queues,
             tasks,
         })
     }
 
-    fn below(&self) -> Option<AnyDisk> {
-        self.front.below.clone().map(AnyDisk::new)
+    async fn open(&self, chain: &Chain) -> io::Result<Served> {
+        match &self.form {
+            Form::Hooks(_) => chain.open_hooks().await.map(Served::Hooks),
+            Form::Disk(front) => {
+                let below = front.below.clone().map(AnyDisk::new);
+                chain.open(below).await.map(Served::Disk)
+            }
+        }
+    }
+
+    /// Requests are taken from now on.
+    fn start(&self, served: &Served) {
+        match (&self.form, served) {
+            (Form::Disk(front), Served::Disk(disk)) => front.start(disk),
+            (Form::Hooks(disk), Served::Hooks(hooks)) => disk.start(hooks.clone()),
+            // Both come of the same chain.
+            _ => (),
+        }
+    }
+
+    fn set_info(&self, info: &ioctl::Info) {
+        if let Form::Disk(front) = &self.form {
+            if let Some(below) = &front.below {
+                below.set_info(info);
+            }
+        }
     }
 
     /// Waits for `until`, or an error of the tasks.
@@ -294,16 +340,26 @@ impl Local {
     }
 
     /// Finishes what is under way, and closes the disk.
-    async fn end(self, disk: &AnyDisk) -> io::Result<()> {
-        let finished = rt::timeout(GRACE, self.front.finish()).await;
+    async fn end(self, served: &Served) -> io::Result<()> {
+        let finish = async {
+            match &self.form {
+                Form::Disk(front) => front.finish().await,
+                Form::Hooks(disk) => disk.finish().await,
+            }
+        };
+        let finished = rt::timeout(GRACE, finish).await;
         self.door.publish(&self.queues)?;
         if finished.is_none() {
             // They are the next program's, or the policy's.
-            return Err(io::Error::other(
-                "requests do not come to their end; left as they are",
-            ));
+            let what = "requests do not come to their end; they are left as they are";
+            return Err(io::Error::other(what));
         }
-        disk.flush().await?;
-        disk.close().await
+        match served {
+            Served::Disk(disk) => {
+                disk.flush().await?;
+                disk.close().await
+            }
+            Served::Hooks(_) => Ok(()),
+        }
     }
 }
