@@ -129,7 +129,14 @@ fn nbdcopy_there_and_back() {
     fs::write(&from, &content).unwrap();
     // Four connections, many requests in each.
     let flags = ["--connections=4", "--requests=64", "--flush"];
-    run(&["nbdcopy", flags[0], flags[1], flags[2], &from, &server.uri()]);
+    run(&[
+        "nbdcopy",
+        flags[0],
+        flags[1],
+        flags[2],
+        &from,
+        &server.uri(),
+    ]);
     run(&["nbdcopy", flags[0], flags[1], &server.uri(), &back]);
     assert!(fs::read(&back).unwrap() == content);
     assert!(fs::read(server.path("disk")).unwrap() == content);
@@ -206,7 +213,9 @@ fn a_hostile_client_harms_itself_only() {
     let mut stream = server.connect();
     stream.read_exact(&mut [0; 18]).unwrap();
     stream.write_all(&3u32.to_be_bytes()).unwrap();
-    stream.write_all(b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff").unwrap();
+    stream
+        .write_all(b"IHAVEOPT\0\0\0\x07\xff\xff\xff\xff")
+        .unwrap();
     assert!(is_closed(stream));
     // No request; a write of 4 GiB.
     for bytes in [vec![0x55; 28], request(1, 0, u32::MAX)] {
@@ -218,7 +227,13 @@ fn a_hostile_client_harms_itself_only() {
     // Beyond the end, not aligned, unknown: an error each, and the connection lives.
     let mut stream = server.connect();
     handshake(&mut stream);
-    for (command, at, len) in [(0, 1 << 20, 512), (0, u64::MAX, 512), (0, 3, 512), (0, 0, 5), (99, 0, 512)] {
+    for (command, at, len) in [
+        (0, 1 << 20, 512),
+        (0, u64::MAX, 512),
+        (0, 3, 512),
+        (0, 0, 5),
+        (99, 0, 512),
+    ] {
         stream.write_all(&request(command, at, len)).unwrap();
         let mut reply = [0; 16];
         stream.read_exact(&mut reply).unwrap();

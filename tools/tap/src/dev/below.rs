@@ -27,6 +27,8 @@ pub(crate) struct Below(Rc<Inner>);
 struct Inner {
     queues: Vec<Rc<Queue>>,
     info: Cell<Geometry>,
+    /// How many queues the front end has connected; the disk does not look at others.
+    connected: Cell<u32>,
     asked: RefCell<Table>,
     /// Free pieces of the queues' own parts, and of which queue.
     free: RefCell<Vec<(usize, Buf)>>,
@@ -81,6 +83,7 @@ impl Below {
         Self(Rc::new(Inner {
             queues: queues.into(),
             info: Cell::new(info.geometry),
+            connected: Cell::new(info.nr_connected),
             asked: RefCell::default(),
             free: RefCell::new(free),
             changed: Notify::new(),
@@ -90,6 +93,8 @@ impl Below {
 
     /// The disk has changed.
     pub(crate) fn set_info(&self, info: &ioctl::Info) {
+        self.0.connected.set(info.nr_connected);
+        self.0.changed.notify();
         let old = self.0.info.replace(info.geometry);
         if old.sectors != info.geometry.sectors {
             self.0.resized.notify();
@@ -167,7 +172,13 @@ impl Below {
 
     /// A piece of a queue's own part: which queue, where, the memory.
     async fn own(&self) -> (usize, u32, Buf) {
-        let free = || self.0.free.borrow_mut().pop();
+        let free = || {
+            let mut free = self.0.free.borrow_mut();
+            let served =
+                |index: usize| index == 0 || self.0.queues[index].index < self.0.connected.get();
+            let last = free.iter().rposition(|(index, _)| served(*index))?;
+            Some(free.swap_remove(last))
+        };
         let (index, piece) = self.0.changed.until(free).await;
         let sector = self.0.queues[index].region.sector_of(&piece);
         (index, sector.unwrap_or(NO_DATA), piece)

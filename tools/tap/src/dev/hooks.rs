@@ -284,9 +284,12 @@ impl Inner {
     /// Takes it to the first hook.
     fn enter(&self, passing: Passing) {
         let first = self.hooks.borrow().first().cloned();
-        match first.map(|hook| hook.request(passing)) {
-            None | Some(Verdict::Consume) => (),
-            Some(Verdict::Pass(passing)) => self.pass_on(passing),
+        match first {
+            None => self.submit(passing),
+            Some(hook) => match hook.request(passing) {
+                Verdict::Pass(passing) => self.pass_on(passing),
+                Verdict::Consume => (),
+            },
         }
     }
 }

@@ -41,6 +41,9 @@ pub struct Options {
     pub guest_bytes: u32,
 }
 
+/// A chain has so long to be opened.
+const OPENING: Duration = Duration::from_secs(60);
+
 /// At the end, requests that are under way are waited for so long.
 const GRACE: Duration = Duration::from_secs(30);
 
@@ -96,7 +99,13 @@ async fn control(
     let local = Local::new(&opened, &mine, &chain, &log)?;
     let served = match early {
         Some(disk) => Ok(Served::Disk(disk)),
-        None => local.open(&chain).await,
+        None => rt::timeout(OPENING, local.open(&chain))
+            .await
+            .unwrap_or_else(|| {
+                let what = "the chain is not open after a minute; a filter that reads its disk \
+                            when it is opened needs a guest that is connected";
+                Err(io::Error::other(what))
+            }),
     };
     let served = match served {
         Ok(served) => served,

@@ -3,6 +3,7 @@
 
 use super::below::Below;
 use super::front::Front;
+use super::hooks::{Hook, Passing, Verdict, VirtualDisk};
 use super::queue::{Door, Queue};
 use crate::log::Log;
 use crate::rt::{self, Notify};
@@ -27,6 +28,7 @@ struct Kernel {
     front: RefCell<ring::Front<Ring, Entries>>,
     back: RefCell<ring::Back<Ring, Entries>>,
     answers: RefCell<HashMap<u32, i16>>,
+    flags: RefCell<HashMap<u32, u8>>,
     answered: Notify,
     disk: RefCell<Vec<u8>>,
     /// What the disk was asked for.
@@ -61,6 +63,7 @@ impl Kernel {
             front: front.into(),
             back: back.into(),
             answers: RefCell::default(),
+            flags: RefCell::default(),
             answered: Notify::new(),
             disk: vec![0; SECTORS as usize * 512].into(),
             seen: RefCell::default(),
@@ -96,6 +99,7 @@ impl Kernel {
         while let Some(answer) = self.front.borrow_mut().pop().unwrap() {
             let old = self.answers.borrow_mut().insert(answer.id, answer.status);
             assert_eq!(old, None, "answered twice");
+            self.flags.borrow_mut().insert(answer.id, answer.flags);
             self.answered.notify();
         }
         while !self.stuck.get() {
@@ -109,6 +113,8 @@ impl Kernel {
             );
             let mut disk = self.disk.borrow_mut();
             match request.op {
+                // The guest's own pages, which are not here.
+                _ if request.flags & flag::GUEST != 0 => (),
                 op::READ => self.region.poke(request.data, &disk[at..at + len]),
                 op::WRITE => {
                     let bytes = self.bytes(request.data, len);
@@ -414,6 +420,124 @@ fn a_kernel_that_breaks_the_rules_is_left() {
         kernel.front.borrow().memory().store(0, 0x1234_5678);
         door.bell.notify();
         assert!(task.await.unwrap_err().to_string().contains("broken"));
+    })
+    .unwrap();
+}
+
+/// Says what it sees; has what is at certain sectors.
+struct Watcher {
+    name: &'static str,
+    seen: Rc<RefCell<Vec<String>>>,
+    kept: Rc<RefCell<Vec<Passing>>>,
+}
+
+impl Watcher {
+    fn say(&self, what: &str, passing: &Passing) {
+        let (name, sector) = (self.name, passing.sector());
+        self.seen
+            .borrow_mut()
+            .push(format!("{name} {what} {sector}"));
+    }
+}
+
+impl Hook for Watcher {
+    fn request(&self, mut request: Passing) -> Verdict {
+        self.say("request", &request);
+        match (self.name, request.sector()) {
+            ("b", 8) => {
+                self.kept.borrow_mut().push(request);
+                return Verdict::Consume;
+            }
+            ("b", 16) => {
+                request.answer(status::OKAY);
+                return Verdict::Consume;
+            }
+            // forgotten
+            ("b", 24) => return Verdict::Consume,
+            ("a", 32) => request.set_sector(40),
+            _ => (),
+        }
+        Verdict::Pass(request)
+    }
+
+    fn reply(&self, mut reply: Passing) -> Verdict {
+        assert!(reply.is_reply());
+        self.say("reply", &reply);
+        if reply.sector() == 48 {
+            reply.set_status(status::ERROR);
+        }
+        Verdict::Pass(reply)
+    }
+
+    fn batch_done(&self) {
+        self.seen.borrow_mut().push(format!("{} done", self.name));
+    }
+}
+
+#[test]
+fn hooks_see_requests_and_replies() {
+    rt::run(async {
+        let (kernel, queue, door) = Kernel::new();
+        let disk = VirtualDisk::new(&door.bell);
+        rt::spawn(disk.clone().run(queue.clone())).detach();
+        let (publisher, queues) = (door.clone(), vec![queue.clone()]);
+        rt::spawn(async move { publisher.run(&queues).await }).detach();
+        let seen = Rc::new(RefCell::new(Vec::new()));
+        let kept = Rc::new(RefCell::new(Vec::new()));
+        let hook = |name| -> Rc<dyn Hook> {
+            Rc::new(Watcher {
+                name,
+                seen: seen.clone(),
+                kept: kept.clone(),
+            })
+        };
+        disk.start(vec![hook("a"), hook("b")]);
+        let send = |id, op, sector| {
+            kernel.send(&[Request {
+                data: NO_DATA,
+                ..ask(id, op, sector, 8)
+            }])
+        };
+
+        send(1, op::READ, 0);
+        assert_eq!(kernel.answer(1).await, status::OKAY);
+        let all = [
+            "a request 0",
+            "b request 0",
+            "a done",
+            "b done",
+            "b reply 0",
+            "a reply 0",
+        ];
+        assert_eq!(seen.take()[..6], all);
+        let asked = kernel.seen.take();
+        assert_eq!(
+            (asked[0].flags, asked[0].guest, asked[0].data),
+            (flag::GUEST, 1, NO_DATA)
+        );
+        assert_eq!(kernel.flags.borrow()[&1], flag::GUEST);
+
+        // One that is kept, and goes on later; the others overtake it.
+        send(2, op::WRITE, 8);
+        send(3, op::WRITE, 16);
+        assert_eq!(kernel.answer(3).await, status::OKAY);
+        assert!(kernel.seen.borrow().is_empty());
+        assert!(!kernel.answers.borrow().contains_key(&2));
+        kept.borrow_mut().pop().unwrap().resume();
+        assert_eq!(kernel.answer(2).await, status::OKAY);
+        assert_eq!(kernel.seen.take().len(), 1);
+        assert!(seen.take().contains(&"a reply 16".to_string()));
+
+        send(4, op::WRITE, 24);
+        assert_eq!(kernel.answer(4).await, status::ERROR);
+        send(5, op::READ, 32);
+        assert_eq!(kernel.answer(5).await, status::OKAY);
+        assert_eq!(kernel.seen.take()[0].sector, 40);
+        send(6, op::READ, 48);
+        assert_eq!(kernel.answer(6).await, status::ERROR);
+        assert_eq!(kernel.flags.borrow()[&6], 0);
+        let finish = rt::timeout(Duration::from_secs(5), disk.finish());
+        assert!(finish.await.is_some());
     })
     .unwrap();
 }

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+/// So many tasks run before a look at what the kernel has done.
+const ROUND: usize = 256;
+
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What a thread's tasks share with those who wake them, who may be other threads.
@@ -133,9 +136,12 @@ impl Tasks {
         slots[index].bell.wake_by_ref();
     }
 
-    /// Runs tasks until none can.
-    pub(super) fn run_ready(&self) {
-        while let Some(index) = self.remote.pop() {
+    /// Runs tasks until none can, or enough have; whether none can.
+    pub(super) fn run_ready(&self) -> bool {
+        for _ in 0..ROUND {
+            let Some(index) = self.remote.pop() else {
+                return true;
+            };
             let (future, waker) = {
                 let mut slots = self.slots.borrow_mut();
                 let slot = &mut slots[index];
@@ -151,6 +157,7 @@ impl Tasks {
                 }
             }
         }
+        false
     }
 
     /// Drops all tasks.

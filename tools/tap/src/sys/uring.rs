@@ -89,8 +89,17 @@ impl Uring {
     }
 
     /// Submits what there is, and waits for `at_least` completions.
-    pub(crate) fn enter(&self, at_least: usize) -> io::Result<()> {
-        match self.ring.borrow_mut().submit_and_wait(at_least) {
+    pub(crate) fn enter(&self, at_least: u32) -> io::Result<()> {
+        let mut ring = self.ring.borrow_mut();
+        let count = ring.submission().len() as u32;
+        // Without this flag the kernel leaves what it has deferred for us.
+        const GETEVENTS: u32 = 1;
+        // SAFETY: what was pushed is valid, see `push`; there is no further argument.
+        let entered = unsafe {
+            let submitter = ring.submitter();
+            submitter.enter::<libc::sigset_t>(count, at_least, GETEVENTS, None)
+        };
+        match entered {
             Err(error) => match error.raw_os_error() {
                 // a signal; or there are completions to take first
                 Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME) => Ok(()),
