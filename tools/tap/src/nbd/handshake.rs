@@ -22,9 +22,11 @@ pub(super) async fn run(
     hello.extend(proto::NBDMAGIC.to_be_bytes());
     hello.extend(proto::IHAVEOPT.to_be_bytes());
     hello.extend(flags.to_be_bytes());
-    sender.send(&hello, None).await?;
-    let Ok(client) = receiver.array().await else {
+    if sender.send(&hello, None).await.is_err() {
         return Ok(false); // only a look
+    }
+    let Ok(client) = receiver.array().await else {
+        return Ok(false);
     };
     let client = u32::from_be_bytes(client);
     if client & !u32::from(flags) != 0 {
