@@ -123,7 +123,7 @@ impl Region {
         if self.own_taken.replace(true) {
             return pieces;
         }
-        while let Some(sector) = u32::try_from(first + pieces.len() * len / SECTOR_SIZE).ok() {
+        while let Ok(sector) = u32::try_from(first + pieces.len() * len / SECTOR_SIZE) {
             // SAFETY: behind the guest's part, which the kernel has been told; handed out once, and
             // the kernel writes there when it is asked to only.
             match unsafe { self.piece(sector, len) } {
