@@ -1,0 +1,14 @@
+// SPDX-License-Identifier: GPL-2.0
+//! All the `unsafe` of the crate, behind safe interfaces.
+//!
+//! - `buf.rs`: memory for data, on the heap or in a tap's window
+//! - `uring.rs`: the kernel's queue of operations, and what each holds while it runs
+//! - `map.rs`: a region of `/dev/blktap`, mapped
+//! - `ioctl.rs`: the ioctls of `/dev/blktap`
+//! - `os.rs`: the few other system calls
+
+pub mod buf;
+pub(crate) mod ioctl;
+pub(crate) mod map;
+pub mod os;
+pub mod uring;

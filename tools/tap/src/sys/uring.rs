@@ -1,0 +1,528 @@
+// SPDX-License-Identifier: GPL-2.0
+//! The thread's io_uring: operations as futures.
+//!
+//! What the kernel works on while an operation runs, memory and file, belongs to the operation's
+//! slot. A future that is dropped leaves it there until the kernel is done.
+
+use super::buf::{Buf, Shared};
+use io_uring::squeue::Entry;
+use io_uring::types::{self, Timespec};
+use io_uring::{opcode, IoUring};
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+/// An open file that operations keep open.
+pub type Fd = Rc<OwnedFd>;
+
+/// Entries of the submission queue. More operations than this can run.
+const ENTRIES: u32 = 256;
+
+/// The user data of a cancellation, whose result nobody wants.
+const NOBODY: u64 = u64::MAX;
+
+/// One thread's io_uring.
+pub(crate) struct Uring {
+    ring: RefCell<IoUring>,
+    slots: RefCell<Slots>,
+}
+
+#[derive(Default)]
+struct Slots {
+    all: Vec<Slot>,
+    free: Vec<usize>,
+}
+
+/// An operation that was submitted.
+struct Slot {
+    wants: Wants,
+    hold: Hold,
+    _file: Option<Fd>,
+}
+
+enum Wants {
+    Result(Waker),
+    /// A [`Watch`]: so many results have come, and who waits.
+    More(u32, Option<Waker>),
+    /// The future is gone.
+    Nothing,
+    /// The kernel is done, the future has not looked yet.
+    Taken(i32),
+}
+
+/// Memory that the kernel uses.
+#[derive(Default)]
+enum Hold {
+    #[default]
+    Nothing,
+    Fill(Buf),
+    Read(#[allow(dead_code)] Shared),
+    Time(#[allow(dead_code)] Box<Timespec>),
+}
+
+impl Uring {
+    pub(crate) fn new() -> io::Result<Self> {
+        let mut fast = IoUring::builder();
+        fast.setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_submit_all();
+        // Kernels before 6.1 know nothing of these.
+        let ring = fast.build(ENTRIES).or_else(|_| IoUring::new(ENTRIES));
+        let ring = ring.map_err(|error| {
+            let hint = match error.raw_os_error() {
+                Some(libc::EPERM) => ": see /proc/sys/kernel/io_uring_disabled",
+                Some(libc::ENOSYS) => ": the kernel has none",
+                _ => "",
+            };
+            io::Error::new(error.kind(), format!("no io_uring{hint} ({error})"))
+        })?;
+        Ok(Self {
+            ring: RefCell::new(ring),
+            slots: RefCell::default(),
+        })
+    }
+
+    /// Submits what there is, and waits for `at_least` completions.
+    pub(crate) fn enter(&self, at_least: u32) -> io::Result<()> {
+        let mut ring = self.ring.borrow_mut();
+        let count = ring.submission().len() as u32;
+        // Without this flag the kernel leaves what it has deferred for us.
+        const GETEVENTS: u32 = 1;
+        // SAFETY: what was pushed is valid, see `push`; there is no further argument.
+        let entered = unsafe {
+            let submitter = ring.submitter();
+            submitter.enter::<libc::sigset_t>(count, at_least, GETEVENTS, None)
+        };
+        match entered {
+            Err(error) => match error.raw_os_error() {
+                // a signal; or there are completions to take first
+                Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME) => Ok(()),
+                _ => Err(error),
+            },
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Wakes those whose operations are done.
+    pub(crate) fn reap(&self) {
+        loop {
+            let Some((index, result, more)) = self.complete() else {
+                return;
+            };
+            if index == NOBODY {
+                continue;
+            }
+            let index = index as usize;
+            let mut slots = self.slots.borrow_mut();
+            let Some(slot) = slots.all.get_mut(index) else {
+                continue;
+            };
+            if more {
+                if let Wants::More(count, waker) = &mut slot.wants {
+                    *count = count.wrapping_add(1);
+                    let waker = waker.take();
+                    drop(slots);
+                    waker.into_iter().for_each(Waker::wake);
+                }
+                continue;
+            }
+            match mem::replace(&mut slot.wants, Wants::Taken(result)) {
+                Wants::More(_, waker) => {
+                    drop(slots);
+                    waker.into_iter().for_each(Waker::wake);
+                }
+                Wants::Result(waker) => {
+                    drop(slots);
+                    waker.wake();
+                }
+                Wants::Nothing => {
+                    // Its memory may be the last of something that runs code when it goes.
+                    let gone = slots.take(index);
+                    drop(slots);
+                    drop(gone);
+                }
+                Wants::Taken(_) => (),
+            }
+        }
+    }
+
+    /// The next completion: whose it is, its result, whether the same operation has more to come.
+    fn complete(&self) -> Option<(u64, i32, bool)> {
+        let mut ring = self.ring.borrow_mut();
+        let entry = ring.completion().next()?;
+        let more = io_uring::cqueue::more(entry.flags());
+        Some((entry.user_data(), entry.result(), more))
+    }
+
+    /// # Safety
+    /// What the entry points at is valid until the operation completes.
+    unsafe fn push(&self, entry: &Entry) {
+        let mut ring = self.ring.borrow_mut();
+        // SAFETY: by the caller.
+        while unsafe { ring.submission().push(entry) }.is_err() {
+            if ring.submit().is_err() {
+                drop(ring);
+                self.reap();
+                ring = self.ring.borrow_mut();
+            }
+        }
+    }
+
+    fn cancel(&self, index: usize) {
+        let cancel = opcode::AsyncCancel::new(index as u64).build();
+        // SAFETY: it points at nothing.
+        unsafe { self.push(&cancel.user_data(NOBODY)) };
+    }
+
+    /// Cancels everything and waits until the kernel uses no memory of ours.
+    pub(crate) fn finish(&self) {
+        let running: Vec<usize> = {
+            let slots = self.slots.borrow();
+            let all = slots.all.iter().enumerate();
+            all.filter(|(_, slot)| !matches!(slot.wants, Wants::Taken(_)))
+                .map(|(index, _)| index)
+                .filter(|index| !slots.free.contains(index))
+                .collect()
+        };
+        for index in running {
+            self.cancel(index);
+        }
+        while self.slots.borrow().running() > 0 {
+            if self.enter(1).is_err() {
+                return;
+            }
+            self.reap();
+        }
+    }
+}
+
+impl Drop for Uring {
+    fn drop(&mut self) {
+        self.finish();
+        if self.slots.borrow().running() > 0 {
+            // The kernel may still write to the memory.
+            mem::forget(self.slots.take());
+        }
+    }
+}
+
+impl Slots {
+    fn add(&mut self, slot: Slot) -> usize {
+        match self.free.pop() {
+            Some(index) => {
+                self.all[index] = slot;
+                index
+            }
+            None => {
+                self.all.push(slot);
+                self.all.len() - 1
+            }
+        }
+    }
+
+    fn take(&mut self, index: usize) -> Slot {
+        self.free.push(index);
+        let empty = Slot {
+            wants: Wants::Nothing,
+            hold: Hold::Nothing,
+            _file: None,
+        };
+        mem::replace(&mut self.all[index], empty)
+    }
+
+    /// How many the kernel is not done with.
+    fn running(&self) -> usize {
+        let taken = |slot: &&Slot| matches!(slot.wants, Wants::Taken(_));
+        self.all.len() - self.free.len() - self.all.iter().filter(taken).count()
+    }
+}
+
+/// An operation. It starts when it is polled first.
+struct Op {
+    uring: Rc<Uring>,
+    state: State,
+}
+
+enum State {
+    New(Entry, Hold, Option<Fd>),
+    Running(usize),
+    Over,
+}
+
+impl Op {
+    /// # Safety
+    /// All memory that `entry` points at is kept by `hold`, for the access that the operation needs.
+    unsafe fn new(entry: Entry, hold: Hold, file: Option<&Fd>) -> Self {
+        Self {
+            uring: crate::rt::uring(),
+            state: State::New(entry, hold, file.cloned()),
+        }
+    }
+}
+
+impl Future for Op {
+    type Output = (io::Result<u32>, Hold);
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match mem::replace(&mut this.state, State::Over) {
+            State::New(entry, hold, file) => {
+                let index = this.uring.slots.borrow_mut().add(Slot {
+                    wants: Wants::Result(context.waker().clone()),
+                    hold,
+                    _file: file,
+                });
+                this.state = State::Running(index);
+                // SAFETY: the slot holds the memory until the completion, by `Op::new`'s caller.
+                unsafe { this.uring.push(&entry.user_data(index as u64)) };
+                Poll::Pending
+            }
+            State::Running(index) => {
+                let mut slots = this.uring.slots.borrow_mut();
+                let slot = &mut slots.all[index];
+                match &mut slot.wants {
+                    Wants::Taken(result) => {
+                        let result = *result;
+                        let hold = slots.take(index).hold;
+                        Poll::Ready(match u32::try_from(result) {
+                            Ok(result) => (Ok(result), hold),
+                            Err(_) => (Err(io::Error::from_raw_os_error(-result)), hold),
+                        })
+                    }
+                    wants => {
+                        *wants = Wants::Result(context.waker().clone());
+                        drop(slots);
+                        this.state = State::Running(index);
+                        Poll::Pending
+                    }
+                }
+            }
+            State::Over => panic!("polled after the end"),
+        }
+    }
+}
+
+impl Drop for Op {
+    fn drop(&mut self) {
+        let State::Running(index) = self.state else {
+            return;
+        };
+        let mut slots = self.uring.slots.borrow_mut();
+        match slots.all[index].wants {
+            Wants::Taken(_) => {
+                let gone = slots.take(index);
+                drop(slots);
+                drop(gone);
+            }
+            _ => {
+                slots.all[index].wants = Wants::Nothing;
+                drop(slots);
+                self.uring.cancel(index);
+            }
+        }
+    }
+}
+
+/// Each wake-up of those who poll a file, whatever it was for.
+pub(crate) struct Watch {
+    uring: Rc<Uring>,
+    file: Fd,
+    events: i16,
+    index: Option<usize>,
+    seen: u32,
+}
+
+impl Watch {
+    /// Of `file`, for `POLL*` in `events`.
+    pub(crate) fn new(file: &Fd, events: i16) -> Self {
+        Self {
+            uring: crate::rt::uring(),
+            file: file.clone(),
+            events,
+            index: None,
+            seen: 0,
+        }
+    }
+
+    /// Waits until the file was woken since the last call, or since the first one.
+    pub(crate) async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let index = *self.index.get_or_insert_with(|| {
+                let poll = opcode::PollAdd::new(
+                    types::Fd(self.file.as_raw_fd()),
+                    self.events as u16 as u32,
+                );
+                let poll = poll.multi(true).build();
+                let index = self.uring.slots.borrow_mut().add(Slot {
+                    wants: Wants::More(0, None),
+                    hold: Hold::Nothing,
+                    _file: Some(self.file.clone()),
+                });
+                self.seen = 0;
+                // SAFETY: it points at nothing.
+                unsafe { self.uring.push(&poll.user_data(index as u64)) };
+                index
+            });
+            let mut slots = self.uring.slots.borrow_mut();
+            match &mut slots.all[index].wants {
+                Wants::More(count, _) if *count != self.seen => {
+                    self.seen = *count;
+                    Poll::Ready(())
+                }
+                Wants::More(_, waker) => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                // The kernel has ended it, as it may; the next call makes a new one.
+                _ => {
+                    let gone = slots.take(index);
+                    drop(slots);
+                    drop(gone);
+                    self.index = None;
+                    Poll::Ready(())
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(index) = self.index else { return };
+        let mut slots = self.uring.slots.borrow_mut();
+        if let Wants::Taken(_) = slots.all[index].wants {
+            let gone = slots.take(index);
+            drop(slots);
+            drop(gone);
+            return;
+        }
+        slots.all[index].wants = Wants::Nothing;
+        drop(slots);
+        self.uring.cancel(index);
+    }
+}
+
+fn length(len: usize) -> u32 {
+    // The kernel does at most so much at once anyway.
+    len.min(1 << 30) as u32
+}
+
+/// Fills `buf` by the operation that `entry` makes for a pointer and a length.
+async fn fill(
+    fd: &Fd,
+    buf: &mut Buf,
+    entry: impl FnOnce(*mut u8, u32) -> Entry,
+) -> io::Result<usize> {
+    let mut taken = mem::take(buf);
+    let entry = entry(taken.as_mut_ptr(), length(taken.len()));
+    // SAFETY: the memory is that of `taken`, which nobody else has.
+    let (result, hold) = unsafe { Op::new(entry, Hold::Fill(taken), Some(fd)) }.await;
+    if let Hold::Fill(taken) = hold {
+        *buf = taken;
+    }
+    result.map(|done| done as usize)
+}
+
+/// As [`fill`], for an operation that reads the memory.
+async fn drain(
+    fd: &Fd,
+    buf: &Buf,
+    entry: impl FnOnce(*const u8, u32) -> Entry,
+) -> io::Result<usize> {
+    let shared = buf.share();
+    let entry = entry(shared.as_ptr(), length(shared.len()));
+    // SAFETY: the memory is that of `shared`, and is only read.
+    let (result, _) = unsafe { Op::new(entry, Hold::Read(shared), Some(fd)) }.await;
+    result.map(|done| done as usize)
+}
+
+async fn plain(fd: Option<&Fd>, entry: Entry) -> io::Result<u32> {
+    // SAFETY: callers pass entries that point at nothing.
+    unsafe { Op::new(entry, Hold::Nothing, fd) }.await.0
+}
+
+/// `pread(2)`: how much was read; less than `buf` has at the end, or at the medium's whim.
+pub async fn read_at(fd: &Fd, buf: &mut Buf, at: u64) -> io::Result<usize> {
+    let file = types::Fd(fd.as_raw_fd());
+    fill(fd, buf, |start, len| {
+        opcode::Read::new(file, start, len).offset(at).build()
+    })
+    .await
+}
+
+/// `pwrite(2)`, with `RWF_DSYNC` where `dsync`: how much was written.
+pub async fn write_at(fd: &Fd, buf: &Buf, at: u64, dsync: bool) -> io::Result<usize> {
+    let file = types::Fd(fd.as_raw_fd());
+    let flags = if dsync { libc::RWF_DSYNC } else { 0 };
+    drain(fd, buf, |start, len| {
+        let write = opcode::Write::new(file, start, len);
+        write.offset(at).rw_flags(flags).build()
+    })
+    .await
+}
+
+/// `recv(2)`: how many bytes came; 0 at the end.
+pub async fn recv(fd: &Fd, buf: &mut Buf) -> io::Result<usize> {
+    let file = types::Fd(fd.as_raw_fd());
+    fill(fd, buf, |start, len| {
+        opcode::Recv::new(file, start, len).build()
+    })
+    .await
+}
+
+/// `send(2)`: how many bytes went. With `more`, others follow at once.
+pub async fn send(fd: &Fd, buf: &Buf, more: bool) -> io::Result<usize> {
+    let file = types::Fd(fd.as_raw_fd());
+    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
+    drain(fd, buf, |start, len| {
+        opcode::Send::new(file, start, len).flags(flags).build()
+    })
+    .await
+}
+
+/// `accept(2)`.
+pub async fn accept(fd: &Fd) -> io::Result<OwnedFd> {
+    let accept = opcode::Accept::new(
+        types::Fd(fd.as_raw_fd()),
+        std::ptr::null_mut(),
+        std::ptr::null_mut(),
+    );
+    let new = plain(Some(fd), accept.flags(libc::SOCK_CLOEXEC).build()).await?;
+    // SAFETY: a new file descriptor, which only we know of.
+    Ok(unsafe { OwnedFd::from_raw_fd(new as i32) })
+}
+
+/// `fdatasync(2)`.
+pub async fn sync(fd: &Fd) -> io::Result<()> {
+    let sync = opcode::Fsync::new(types::Fd(fd.as_raw_fd()));
+    let sync = sync.flags(types::FsyncFlags::DATASYNC).build();
+    plain(Some(fd), sync).await.map(drop)
+}
+
+/// `fallocate(2)`; `mode` is of `FALLOC_FL_*`.
+pub async fn allocate(fd: &Fd, mode: i32, at: u64, len: u64) -> io::Result<()> {
+    let allocate = opcode::Fallocate::new(types::Fd(fd.as_raw_fd()), len);
+    let allocate = allocate.offset(at).mode(mode).build();
+    plain(Some(fd), allocate).await.map(drop)
+}
+
+/// `poll(2)` of one file, for `POLL*` in `events`: those that there are.
+pub async fn poll(fd: &Fd, events: i16) -> io::Result<i16> {
+    let poll = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events as u16 as u32);
+    Ok(plain(Some(fd), poll.build()).await? as i16)
+}
+
+/// Waits so long.
+pub async fn sleep(time: Duration) {
+    let time = Box::new(Timespec::from(time));
+    let timeout = opcode::Timeout::new(&*time).build();
+    // SAFETY: the box stays where it is when it is moved.
+    let _ = unsafe { Op::new(timeout, Hold::Time(time), None) }.await;
+}
