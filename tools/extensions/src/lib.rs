@@ -1,0 +1,10 @@
+// SPDX-License-Identifier: GPL-2.0
+//! Disks and filters for a block tap, each by itself useful. A page on each is in
+//! `Documentation/extensions`.
+
+use tap::Registry;
+
+/// All of them, and what [`tap`] brings itself.
+pub fn registry() -> Registry {
+    Registry::new()
+}
