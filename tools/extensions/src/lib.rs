@@ -2,9 +2,13 @@
 //! Disks and filters for a block tap, each by itself useful. A page on each is in
 //! `Documentation/extensions`.
 
+pub mod cow;
+#[cfg(test)]
+mod testing;
+
 use tap::Registry;
 
 /// All of them, and what [`tap`] brings itself.
 pub fn registry() -> Registry {
-    Registry::new()
+    Registry::new().with::<cow::Cow>()
 }
