@@ -15,6 +15,7 @@ mod tests;
 
 pub use commit::{changes, commit, Changes};
 
+use crate::common::Data;
 use delta::{open_path, Delta, Make};
 use header::Header;
 use std::future::pending;
@@ -28,22 +29,6 @@ pub struct Cow {
     delta: Delta,
     /// Clusters that are being copied.
     copying: rt::Ranges,
-}
-
-/// What is written.
-#[derive(Clone, Copy)]
-enum Data<'a> {
-    Bytes(&'a Buf),
-    Zeroes(u64),
-}
-
-impl Data<'_> {
-    fn len(&self) -> u64 {
-        match self {
-            Data::Bytes(bytes) => bytes.len() as u64,
-            Data::Zeroes(len) => *len,
-        }
-    }
 }
 
 impl Cow {
@@ -81,11 +66,7 @@ impl Cow {
     }
 
     async fn put(&self, at: u64, data: Data<'_>, fua: bool) -> io::Result<()> {
-        let file = &self.delta.file;
-        match data {
-            Data::Bytes(bytes) => file.write(self.place(at), bytes, fua).await,
-            Data::Zeroes(len) => file.write_zeroes(self.place(at), len, fua).await,
-        }
+        data.put(&self.delta.file, self.place(at), fua).await
     }
 
     async fn store(&self, at: u64, data: Data<'_>, fua: bool) -> io::Result<()> {

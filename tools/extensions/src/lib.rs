@@ -2,6 +2,7 @@
 //! Disks and filters for a block tap, each by itself useful. A page on each is in
 //! `Documentation/extensions`.
 
+mod common;
 pub mod cow;
 #[cfg(test)]
 mod testing;
@@ -10,5 +11,6 @@ use tap::Registry;
 
 /// All of them, and what [`tap`] brings itself.
 pub fn registry() -> Registry {
-    Registry::new().with::<cow::Cow>()
+    Registry::new()
+        .with::<cow::Cow>()
 }

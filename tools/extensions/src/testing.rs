@@ -251,6 +251,8 @@ pub struct Guest {
     world: Rc<World>,
     sent: RefCell<Vec<Sent>>,
     flushes: RefCell<Vec<(usize, usize)>>,
+    /// Whether it discards.
+    pub discards: Cell<bool>,
 }
 
 impl Guest {
@@ -259,6 +261,7 @@ impl Guest {
             world: world.clone(),
             sent: RefCell::default(),
             flushes: RefCell::default(),
+            discards: Cell::new(true),
         })
     }
 
@@ -323,7 +326,7 @@ impl Guest {
                     let len = 1 + random.below(20.min(sectors - at));
                     let _ = match random.below(12) {
                         0 | 1 => guest.flush(&disk).await,
-                        2 => guest.discard(&disk, at, len).await,
+                        2 if guest.discards.get() => guest.discard(&disk, at, len).await,
                         3 => guest.write(&disk, at, len, true).await,
                         _ => guest.write(&disk, at, len, false).await,
                     };
@@ -378,4 +381,32 @@ pub async fn contents(disk: &AnyDisk) -> io::Result<Vec<u8>> {
     let mut buf = Buf::zeroed(disk.info().size as usize);
     disk.read(0, &mut buf).await?;
     Ok(buf.to_vec())
+}
+
+/// The filters of `text` over a disk.
+pub async fn open_over(below: &Fake, text: &str) -> io::Result<AnyDisk> {
+    let registry = std::sync::Arc::new(crate::registry());
+    let chain = tap::chain::Chain::parse(&registry, text)?;
+    chain.open(Some(below.any())).await
+}
+
+/// A folder that goes when it is dropped.
+pub struct Folder(pub std::path::PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("tap-{name}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+    pub fn path(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().into()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }

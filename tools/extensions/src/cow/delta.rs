@@ -3,11 +3,12 @@
 
 use super::header::{Header, BLOCK};
 use super::map::Map;
+use crate::common::{make_file, Share};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tap::{rt, AnyDisk, Buf, Raw};
 
 /// An open delta.
@@ -23,9 +24,7 @@ pub struct Delta {
     /// What is in it.
     pub map: RefCell<Map>,
     name: String,
-    /// Of flushes, one at a time writes the map. It holds the number of the first that is not done.
-    turn: rt::Lock<u64>,
-    calls: Cell<u64>,
+    flushing: Share,
     writing: Cell<bool>,
     failed: Cell<bool>,
 }
@@ -85,8 +84,7 @@ impl Delta {
             header,
             map: RefCell::new(Map::new(bits, header.clusters())),
             name: name.into(),
-            turn: rt::Lock::new(0),
-            calls: Cell::new(0),
+            flushing: Share::new(),
             writing: Cell::new(false),
             failed: Cell::new(false),
         })
@@ -118,14 +116,11 @@ impl Delta {
     /// # Errors
     /// The file's. If its flush has failed, it is not [`usable`](Self::usable) any more.
     pub async fn flush(&self) -> io::Result<()> {
-        let call = self.calls.replace(self.calls.get() + 1);
-        let mut done = self.turn.lock().await;
+        self.flushing.run(|| self.flush_now()).await
+    }
+
+    async fn flush_now(&self) -> io::Result<()> {
         self.usable()?;
-        if *done > call {
-            // One that began after this call has done it.
-            return Ok(());
-        }
-        let first_left = self.calls.get();
         let dirty = Dirty::take(self);
         // Copies, of clusters that are written: others may come while this waits.
         let blocks: Vec<(u64, Buf)> = {
@@ -144,7 +139,6 @@ impl Delta {
             self.flush_file().await?;
         }
         dirty.done();
-        *done = first_left;
         Ok(())
     }
 
@@ -212,42 +206,12 @@ pub async fn open_path(
         let header = header()?;
         match is_device {
             true => Delta::create(&AnyDisk::new(Raw::open(path, false, false)?), &header).await?,
-            false => create_file(path, &header).await?,
+            false => {
+                let fill = |file| async move { Delta::create(&file, &header).await };
+                make_file(path, header.file_len(), fill).await?;
+            }
         }
     }
     let file = AnyDisk::new(Raw::open(path, false, true)?);
     Delta::open(file, &path.display().to_string()).await
-}
-
-/// Makes a file with a delta, and puts it in its place when it is whole.
-async fn create_file(path: &Path, header: &Header) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let new = PathBuf::from(new);
-    let context =
-        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", new.display()));
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&new);
-    let sized = file.and_then(|file| file.set_len(header.file_len()));
-    let done = match sized {
-        Err(error) => Err(context(error)),
-        Ok(()) => match Raw::open(&new, false, false) {
-            Ok(file) => Delta::create(&AnyDisk::new(file), header).await,
-            Err(error) => Err(error),
-        },
-    };
-    let parent = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty());
-    let done = done.and_then(|()| {
-        fs::rename(&new, path).map_err(context)?;
-        File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
-    });
-    if done.is_err() {
-        let _ = fs::remove_file(&new);
-    }
-    done
 }
