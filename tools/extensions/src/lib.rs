@@ -6,6 +6,7 @@ mod common;
 pub mod cow;
 #[cfg(test)]
 mod testing;
+pub mod throttle;
 
 use tap::Registry;
 
@@ -13,4 +14,5 @@ use tap::Registry;
 pub fn registry() -> Registry {
     Registry::new()
         .with::<cow::Cow>()
+        .with::<throttle::Throttle>()
 }
