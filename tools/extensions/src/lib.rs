@@ -4,6 +4,7 @@
 
 mod common;
 pub mod cow;
+pub mod fault;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
@@ -15,4 +16,5 @@ pub fn registry() -> Registry {
     Registry::new()
         .with::<cow::Cow>()
         .with::<throttle::Throttle>()
+        .with::<fault::Fault>()
 }
