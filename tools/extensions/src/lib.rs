@@ -8,6 +8,7 @@ pub mod fault;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
+pub mod trace;
 
 use tap::Registry;
 
@@ -17,4 +18,5 @@ pub fn registry() -> Registry {
         .with::<cow::Cow>()
         .with::<throttle::Throttle>()
         .with::<fault::Fault>()
+        .with::<trace::Trace>()
 }
