@@ -5,6 +5,7 @@
 mod common;
 pub mod cow;
 pub mod fault;
+pub mod mirror;
 #[cfg(test)]
 mod testing;
 pub mod throttle;
@@ -18,5 +19,6 @@ pub fn registry() -> Registry {
         .with::<cow::Cow>()
         .with::<throttle::Throttle>()
         .with::<fault::Fault>()
+        .with::<mirror::Mirror>()
         .with::<trace::Trace>()
 }
