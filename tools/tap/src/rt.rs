@@ -14,7 +14,7 @@ mod task;
 
 pub use crate::sys::uring::{poll, sleep, Fd};
 pub use join::{join, join_all, race, timeout, Either};
-pub use sync::{Lock, LockGuard, Notify, RangeGuard, Ranges};
+pub use sync::{Flag, Lock, LockGuard, Notify, RangeGuard, Ranges};
 pub use task::{spawn, Task};
 
 use crate::sys::uring::{self, Uring};

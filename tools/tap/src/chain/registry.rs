@@ -133,9 +133,9 @@ impl Entry {
 pub struct Registry(Vec<Entry>);
 
 impl Registry {
-    /// The one that this crate brings: `raw`.
+    /// Those that this crate brings: `raw` and `noop`.
     pub fn new() -> Self {
-        Self::default().with::<crate::Raw>()
+        Self::default().with::<crate::Raw>().with::<crate::Noop>()
     }
 
     /// And `E`, which replaces one of the same name.

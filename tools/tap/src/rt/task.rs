@@ -236,6 +236,15 @@ impl<T> Task<T> {
         self.state.finished.get()
     }
 
+    /// What it gave, if it has; if not, the task that polls is woken then.
+    pub(crate) fn poll_result(&self, context: &mut Context<'_>) -> Option<T> {
+        let result = self.state.result.take();
+        if result.is_none() {
+            *self.state.waiter.borrow_mut() = Some(context.waker().clone());
+        }
+        result
+    }
+
     /// What it gave, if it has and nobody took it.
     pub(super) fn now_or_never(self) -> Option<T> {
         self.state.result.take()
@@ -246,13 +255,7 @@ impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        match self.state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                *self.state.waiter.borrow_mut() = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        self.poll_result(context).map_or(Poll::Pending, Poll::Ready)
     }
 }
 
