@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tap::{rt, AnyDisk, Buf, Raw};
 
 /// What is written.
@@ -100,6 +101,25 @@ pub async fn make_file<F: Future<Output = io::Result<()>>>(
         let _ = fs::remove_file(&new);
     }
     done
+}
+
+/// How long a file may still be locked by the program before this one.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Locks a file that one program at a time may have open, for as long as what this returns lives.
+pub async fn lock(path: &Path) -> io::Result<File> {
+    let context =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+    let file = File::open(path).map_err(context)?;
+    let start = Instant::now();
+    while !tap::lock(&file).map_err(context)? {
+        if start.elapsed() > PATIENCE {
+            let busy = io::Error::new(io::ErrorKind::ResourceBusy, "it is in use");
+            return Err(context(busy));
+        }
+        rt::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(file)
 }
 
 /// CRC-32C (Castagnoli).

@@ -8,6 +8,8 @@ pub mod fault;
 pub mod mirror;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 pub mod throttle;
 pub mod trace;
 

@@ -14,7 +14,7 @@ mod resync;
 #[cfg(test)]
 mod tests;
 
-use crate::common::{make_file, Data};
+use crate::common::{lock, make_file, Data};
 use crate::throttle::Bucket;
 use map::Map;
 use std::cell::{Cell, RefCell};
@@ -33,6 +33,8 @@ use tap::{AnyDisk, Buf, Disk, Extension, Info, Opt, Options, Raw};
 pub struct Mirror {
     legs: Rc<Legs>,
     _tasks: [rt::Task<()>; 2],
+    /// Keeps other programs from the map.
+    _lock: Option<fs::File>,
 }
 
 struct Settings {
@@ -95,6 +97,11 @@ impl Legs {
         }
     }
 
+    /// Whether `leg` has not failed; if both have, both are tried.
+    fn is_used(&self, leg: usize) -> bool {
+        !self.failed[leg].get() || self.failed[1 - leg].get()
+    }
+
     /// Whether `leg` alone has one of `regions`.
     fn is_needed(&self, leg: usize, mut regions: Range<u64>) -> bool {
         self.map.stale(1 - leg) > 0 && regions.any(|region| self.map.is_stale(1 - leg, region))
@@ -119,7 +126,7 @@ impl Legs {
         self.map.save().await?;
         flight.begun = true;
         let put = |leg: usize| {
-            let used = !self.failed[leg].get() || self.is_needed(leg, regions.clone());
+            let used = self.is_used(leg) || self.is_needed(leg, regions.clone());
             async move {
                 match used {
                     true => Some(data.put(&self.legs[leg], at, fua).await),
@@ -174,7 +181,7 @@ impl Legs {
 
     async fn flush_legs(&self) -> io::Result<()> {
         let flush = |leg: usize| {
-            let used = !self.failed[leg].get() || self.map.stale(1 - leg) > 0;
+            let used = self.is_used(leg) || self.map.stale(1 - leg) > 0;
             async move {
                 match used {
                     true => Some(self.legs[leg].flush().await),
@@ -311,6 +318,7 @@ impl Mirror {
         Ok(Self {
             legs,
             _tasks: tasks,
+            _lock: None,
         })
     }
 }
@@ -469,8 +477,13 @@ where losing it costs a full copy only. Its format is described in Documentation
             settle: Duration::from_secs(5),
             rate,
         };
+        let lock = lock(&path).await?;
         let map = AnyDisk::new(Raw::open(&path, false, false)?);
+        let context =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
         let mirror = Self::new(legs, map, settings, Log::new(options.chain())).await;
-        mirror.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
+        let mut mirror = mirror.map_err(context)?;
+        mirror._lock = Some(lock);
+        Ok(mirror)
     }
 }

@@ -144,6 +144,12 @@ impl Fake {
         self.0.data.borrow().clone()
     }
 
+    /// Loses what was not flushed, but goes on.
+    pub fn lose_cache(&self) {
+        let data = self.after_cut(self.0.world.now(), &self.0.world.random);
+        *self.0.data.borrow_mut() = data;
+    }
+
     /// What it holds if the power goes at `cut`: what was flushed, and of the rest any sectors.
     pub fn after_cut(&self, cut: usize, random: &Random) -> Vec<u8> {
         let mut data = self.0.first.clone();

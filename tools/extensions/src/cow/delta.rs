@@ -3,10 +3,10 @@
 
 use super::header::{Header, BLOCK};
 use super::map::Map;
-use crate::common::{make_file, Share};
+use crate::common::{lock, make_file, Share};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use tap::{rt, AnyDisk, Buf, Raw};
@@ -27,6 +27,8 @@ pub struct Delta {
     flushing: Share,
     writing: Cell<bool>,
     failed: Cell<bool>,
+    /// Keeps other programs from it.
+    _lock: Option<File>,
 }
 
 impl Delta {
@@ -87,6 +89,7 @@ impl Delta {
             flushing: Share::new(),
             writing: Cell::new(false),
             failed: Cell::new(false),
+            _lock: None,
         })
     }
 
@@ -212,6 +215,11 @@ pub async fn open_path(
             }
         }
     }
+    let lock = lock(path).await?;
     let file = AnyDisk::new(Raw::open(path, false, true)?);
-    Delta::open(file, &path.display().to_string()).await
+    let delta = Delta::open(file, &path.display().to_string()).await?;
+    Ok(Delta {
+        _lock: Some(lock),
+        ..delta
+    })
 }

@@ -40,7 +40,6 @@ impl Legs {
                     }
                 }
             }
-            self.changed.notify();
         }
     }
 
@@ -129,7 +128,12 @@ impl Legs {
         if self.failed.iter().any(|failed| failed.get()) {
             return;
         }
-        if self.flush_legs().await.is_err() || self.failed.iter().any(|failed| failed.get()) {
+        if self.flush_legs().await.is_err() {
+            // A guest has to be told.
+            self.lost.set(true);
+            return;
+        }
+        if self.failed.iter().any(|failed| failed.get()) {
             return;
         }
         let active = self.active.borrow();

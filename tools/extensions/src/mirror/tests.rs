@@ -147,6 +147,64 @@ fn a_leg_may_fail_and_come_back() {
 }
 
 #[test]
+fn a_leg_may_come_back_without_what_was_not_flushed() {
+    for seed in 0..20 {
+        rt::run(async move {
+            let bad = seed as usize % 2;
+            let world = World::new(seed);
+            let three = Three::new(&world, true).await;
+            let (disk, legs) = three.open().await.unwrap();
+            let guest = Guest::new(&world);
+            guest.discards.set(false);
+            guest.busy(&disk, SECTORS, 40).await;
+            broken(&three.legs[bad]);
+            three.legs[bad].lose_cache();
+            let at = world.random.below(SECTORS);
+            // It is noticed by a write or by a flush.
+            match seed % 4 {
+                0 | 1 => guest.write(&disk, at, 1, false).await.unwrap(),
+                _ => guest.flush(&disk).await.unwrap(),
+            }
+            guest.check(&contents(&disk).await.unwrap(), None);
+            three.legs[bad].unhook();
+            synced(&legs).await;
+            assert!(three.is_equal());
+            guest.check(&contents(&disk).await.unwrap(), None);
+        })
+        .unwrap();
+    }
+}
+
+#[test]
+fn errors_now_and_then_leave_no_difference() {
+    for seed in 0..20 {
+        rt::run(async move {
+            let bad = seed as usize % 2;
+            let world = World::new(seed);
+            let three = Three::new(&world, seed % 3 > 0).await;
+            let (disk, legs) = three.open().await.unwrap();
+            if bad == 0 {
+                // Before that it alone has all.
+                synced(&legs).await;
+            }
+            let guest = Guest::new(&world);
+            guest.discards.set(false);
+            let random = Random::new(seed);
+            three.legs[bad].hook(move |op, _, _| match op {
+                Op::Write if random.below(8) == 0 => Err(io::Error::from_raw_os_error(5)),
+                _ => Ok(()),
+            });
+            guest.busy(&disk, SECTORS, 400).await;
+            three.legs[bad].unhook();
+            synced(&legs).await;
+            guest.check(&contents(&disk).await.unwrap(), None);
+            assert!(three.is_equal());
+        })
+        .unwrap();
+    }
+}
+
+#[test]
 fn a_bad_sector_is_written_anew() {
     rt::run(async {
         let world = World::new(5);
