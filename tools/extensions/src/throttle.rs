@@ -8,7 +8,7 @@ mod bucket;
 pub(crate) use bucket::Bucket;
 use std::cell::RefCell;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tap::{rt, AnyDisk, Buf, Disk, Extension, Opt, Options};
 
 /// A disk that is no faster than it may.
@@ -26,7 +26,8 @@ struct Limit {
 }
 
 impl Throttle {
-    async fn wait(&self, write: bool, bytes: u64) {
+    /// How long a request waits, which is counted now.
+    fn charge(&self, write: bool, bytes: u64) -> Duration {
         let now = self.start.elapsed();
         let mut limits = self.limits.borrow_mut();
         let of = limits.iter_mut().filter(|limit| match write {
@@ -34,8 +35,11 @@ impl Throttle {
             false => limit.reads,
         });
         let waits = of.map(|limit| limit.bucket.take(now, if limit.bytes { bytes } else { 1 }));
-        let wait = waits.max().unwrap_or_default();
-        drop(limits);
+        waits.max().unwrap_or_default()
+    }
+
+    async fn wait(&self, write: bool, bytes: u64) {
+        let wait = self.charge(write, bytes);
         if !wait.is_zero() {
             rt::sleep(wait).await;
         }
@@ -138,7 +142,6 @@ no bytes. Of several limits each is kept.";
 mod tests {
     use super::*;
     use crate::testing::{open_over, Fake, Op, World};
-    use std::time::Duration;
 
     #[test]
     fn requests_wait() {

@@ -95,7 +95,7 @@ fn replay(log: &[u8], data: &mut [u8], entries: usize) -> Vec<usize> {
     let number = |at: usize| u64::from_le_bytes(log[at..at + 8].try_into().unwrap()) as usize;
     assert_eq!(
         (number(0), number(8), number(24)),
-        (0x6a73_6677_7368_72, 1, 512)
+        (0x006a_7366_7773_6872, 1, 512)
     );
     assert!(entries <= number(16));
     let (mut at, mut flushes) = (512, Vec::new());
