@@ -71,4 +71,5 @@ pub use file::Raw;
 pub use noop::Noop;
 pub use program::program;
 pub use sys::buf::{Buf, Part, PartMut, ALIGN};
+pub use sys::os::lock;
 pub use sys::uring as op;

@@ -53,6 +53,19 @@ struct Link {
     given: Vec<Given>,
 }
 
+impl Link {
+    /// The option that is given and names the disk below.
+    fn base(&self) -> Option<&'static str> {
+        let mut options = self.entry.options.iter().filter(|option| option.below);
+        let given = |name| self.given.iter().any(|given| given.name == name);
+        options.find_map(|option| given(option.name).then_some(option.name))
+    }
+
+    fn is_filter(&self) -> bool {
+        self.entry.filter && self.base().is_none()
+    }
+}
+
 /// A chain whose names are right, and which has all options that it needs.
 #[derive(Clone)]
 pub struct Chain {
@@ -82,10 +95,12 @@ impl Chain {
             links.push((part, link));
         }
         for (part, link) in links.iter().rev().skip(1) {
-            if !link.entry.filter {
+            if !link.is_filter() {
+                let name = link.entry.name;
+                let with = link.base().map(|base| format!(" with {base}="));
+                let with = with.unwrap_or_default();
                 let what = format!(
-                    "{} is no filter, it can only be the last; a + in a path is written ++",
-                    link.entry.name
+                    "{name} is no filter{with}, it can only be the last; a + in a path is written ++"
                 );
                 return Err(wrong(part, what));
             }
@@ -104,7 +119,7 @@ impl Chain {
 
     /// Whether its last extension is a filter too, so that it needs a disk below.
     pub fn is_filter(&self) -> bool {
-        self.links.last().is_some_and(|last| last.entry.filter)
+        self.links.last().is_some_and(Link::is_filter)
     }
 
     /// Whether it can be open several times at once: see
@@ -174,7 +189,10 @@ impl Chain {
                     part: String::new(),
                 }));
             }
-            let options = self.options(link, given, disk.take());
+            let mut options = self.options(link, given, disk.take());
+            if let Some(base) = link.base() {
+                options.below = Some(options.disk(base, true).await?);
+            }
             disk = Some((link.entry.open)(&options).await?);
         }
         disk.ok_or_else(|| io::Error::other("a chain of nothing"))

@@ -23,6 +23,8 @@ pub struct Opt {
     pub required: bool,
     /// Whether its value may stand first, without the name.
     pub main: bool,
+    /// Whether its value, if it is given, is the disk below: see [`below`](Self::below).
+    pub below: bool,
 }
 
 impl Opt {
@@ -42,6 +44,7 @@ impl Opt {
             default: None,
             required: true,
             main: false,
+            below: false,
         }
     }
 
@@ -50,6 +53,15 @@ impl Opt {
         Self {
             required: false,
             ..Self::must(name, help)
+        }
+    }
+
+    /// One of a filter that may be given: a disk, which is opened read-only, and is
+    /// [`Options::below`] then. The filter is none in a chain where it is given, but the last.
+    pub const fn below(name: &'static str, help: &'static str) -> Self {
+        Self {
+            below: true,
+            ..Self::may(name, help)
         }
     }
 

@@ -51,7 +51,11 @@ impl Disk for Over {
 impl Extension for Over {
     const NAME: &str = "over";
     const HELP: &str = "a filter";
-    const OPTIONS: &[Opt] = &[Opt::may("iops", "a number"), Opt::may("with", "a disk")];
+    const OPTIONS: &[Opt] = &[
+        Opt::may("iops", "a number"),
+        Opt::may("with", "a disk"),
+        Opt::below("base", "a disk"),
+    ];
     const FILTER: bool = true;
 
     async fn open(options: &Options) -> io::Result<Self> {
@@ -89,6 +93,18 @@ fn chains_are_opened_from_the_end() {
 }
 
 #[test]
+fn a_disk_below_may_be_an_option() {
+    assert_eq!(
+        opened("over:iops=1+over:base=leaf:/a,,size=1k").unwrap(),
+        ["/a 1024 10ms", "over None", "over Some(1)"]
+    );
+    let chain = Chain::parse(&registry(), "over:base=leaf:/a").unwrap();
+    assert!(!chain.is_filter());
+    let error = opened("over:base=leaf:/a+leaf:/b").unwrap_err();
+    assert!(error.contains("over is no filter with base="), "{error}");
+}
+
+#[test]
 fn separators_are_doubled() {
     assert_eq!(opened("leaf:/c++++/a,,b").unwrap(), ["/c++/a,b 0 10ms"]);
     assert_eq!(opened("over+leaf:/x++").unwrap()[0], "/x+ 0 10ms");
@@ -115,7 +131,7 @@ fn errors_say_what_where_and_what_would_be_right() {
     assert_eq!(
         error("over:iop=1+leaf:/a"),
         "chain \"over:iop=1+leaf:/a\", at \"iop=1\": over has no option iop; did you mean iops? \
-         (there are: iops, with)"
+         (there are: iops, with, base)"
     );
     assert_eq!(
         error("leef:/a"),

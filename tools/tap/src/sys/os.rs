@@ -44,6 +44,19 @@ pub(crate) fn new_session() -> io::Result<()> {
     }
 }
 
+/// Keeps others from this file: flock(2). Whether nobody else does so already. It ends when `file` is
+/// closed.
+pub fn lock(file: &std::fs::File) -> io::Result<bool> {
+    // SAFETY: it takes two numbers.
+    if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
+}
+
 /// Bytes of a logical and of a physical block of a block device.
 pub(crate) fn block_sizes(file: &impl AsRawFd) -> io::Result<(u32, u32)> {
     let mut logical: libc::c_int = 0;

@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: GPL-2.0
+//! `throttle`: requests and bytes a second.
+//!
+//! - `throttle/bucket.rs`: how long a request waits
+
+mod bucket;
+
+pub(crate) use bucket::Bucket;
+use std::cell::RefCell;
+use std::io;
+use std::time::{Duration, Instant};
+use tap::{rt, AnyDisk, Buf, Disk, Extension, Opt, Options};
+
+/// A disk that is no faster than it may.
+pub struct Throttle {
+    below: AnyDisk,
+    start: Instant,
+    limits: RefCell<Vec<Limit>>,
+}
+
+struct Limit {
+    bucket: Bucket,
+    bytes: bool,
+    reads: bool,
+    writes: bool,
+}
+
+impl Throttle {
+    /// How long a request waits, which is counted now.
+    fn charge(&self, write: bool, bytes: u64) -> Duration {
+        let now = self.start.elapsed();
+        let mut limits = self.limits.borrow_mut();
+        let of = limits.iter_mut().filter(|limit| match write {
+            true => limit.writes,
+            false => limit.reads,
+        });
+        let waits = of.map(|limit| limit.bucket.take(now, if limit.bytes { bytes } else { 1 }));
+        waits.max().unwrap_or_default()
+    }
+
+    async fn wait(&self, write: bool, bytes: u64) {
+        let wait = self.charge(write, bytes);
+        if !wait.is_zero() {
+            rt::sleep(wait).await;
+        }
+    }
+}
+
+impl Disk for Throttle {
+    fn below(&self) -> Option<&AnyDisk> {
+        Some(&self.below)
+    }
+
+    async fn read(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
+        self.wait(false, buf.len() as u64).await;
+        self.below.read(at, buf).await
+    }
+
+    async fn write(&self, at: u64, buf: &Buf, fua: bool) -> io::Result<()> {
+        self.wait(true, buf.len() as u64).await;
+        self.below.write(at, buf, fua).await
+    }
+
+    async fn write_zeroes(&self, at: u64, len: u64, fua: bool) -> io::Result<()> {
+        self.wait(true, len).await;
+        self.below.write_zeroes(at, len, fua).await
+    }
+
+    async fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        self.wait(true, 0).await;
+        self.below.discard(at, len).await
+    }
+}
+
+/// The options that are limits: name, whether of bytes, of reads, of writes.
+const LIMITS: [(&str, bool, bool, bool); 6] = [
+    ("iops", false, true, true),
+    ("bps", true, true, true),
+    ("read-iops", false, true, false),
+    ("write-iops", false, false, true),
+    ("read-bps", true, true, false),
+    ("write-bps", true, false, true),
+];
+
+impl Extension for Throttle {
+    const NAME: &str = "throttle";
+    const HELP: &str = "limits requests and bytes a second
+
+Requests wait until they fit; they do not fail. A flush never waits, a discard counts as a request of
+no bytes. Of several limits each is kept.";
+    const OPTIONS: &[Opt] = &[
+        Opt::may("iops", "requests a second"),
+        Opt::may("bps", "bytes a second, such as 10M"),
+        Opt::may("read-iops", "reads a second"),
+        Opt::may("write-iops", "writes a second"),
+        Opt::may("read-bps", "bytes read a second"),
+        Opt::may("write-bps", "bytes written a second"),
+        Opt::or(
+            "burst",
+            "100ms",
+            "what was left unused for so long may be used at once",
+        ),
+    ];
+    const FILTER: bool = true;
+
+    async fn open(options: &Options) -> io::Result<Self> {
+        let burst = options.time("burst")?;
+        let mut limits = Vec::new();
+        for (name, bytes, reads, writes) in LIMITS {
+            if options.get(name).is_none() {
+                continue;
+            }
+            let rate = match bytes {
+                true => options.bytes(name)?,
+                false => options.number(name)?,
+            };
+            if rate == 0 {
+                return Err(options.wrong(name, format!("{name} is at least 1")));
+            }
+            limits.push(Limit {
+                bucket: Bucket::new(rate, burst),
+                bytes,
+                reads,
+                writes,
+            });
+        }
+        if limits.is_empty() {
+            return Err(options.wrong(
+                "iops",
+                "throttle needs a limit, such as iops=100 or bps=10M",
+            ));
+        }
+        Ok(Self {
+            below: options.below()?,
+            start: Instant::now(),
+            limits: RefCell::new(limits),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{open_over, Fake, Op, World};
+
+    #[test]
+    fn requests_wait() {
+        rt::run(async {
+            let world = World::new(1);
+            let fake = Fake::stamped(&world, 64);
+            let text = "throttle:iops=100,write-bps=10k,burst=0s";
+            let disk = open_over(&fake, text).await.unwrap();
+            let took = |start: Instant| start.elapsed().as_millis();
+            let start = Instant::now();
+            for result in rt::join_all((0..10).map(|_| read(&disk))).await {
+                result.unwrap();
+            }
+            assert!((100..500).contains(&took(start)), "{}", took(start));
+            let start = Instant::now();
+            disk.write(0, &Buf::zeroed(2048), false).await.unwrap();
+            assert!((200..600).contains(&took(start)), "{}", took(start));
+            // One that is given up is not done.
+            let large = Buf::zeroed(20480);
+            let late = disk.write(0, &large, false);
+            assert!(rt::timeout(Duration::from_millis(5), late).await.is_none());
+            assert_eq!((fake.count(Op::Read), fake.count(Op::Write)), (10, 1));
+            disk.flush().await.unwrap();
+        })
+        .unwrap();
+    }
+
+    async fn read(disk: &AnyDisk) -> io::Result<()> {
+        disk.read(0, &mut Buf::new(512)).await
+    }
+
+    #[test]
+    fn a_limit_is_needed() {
+        rt::run(async {
+            let fake = Fake::stamped(&World::new(1), 64);
+            let error = |text: &'static str| {
+                let fake = fake.clone();
+                async move { open_over(&fake, text).await.err().unwrap().to_string() }
+            };
+            assert!(error("throttle").await.contains("throttle needs a limit"));
+            assert!(error("throttle:iops=0")
+                .await
+                .contains("iops is at least 1"));
+            assert!(error("throttle:bps=x").await.contains("bps is a size"));
+        })
+        .unwrap();
+    }
+}
