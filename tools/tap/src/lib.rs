@@ -42,6 +42,9 @@
 //! - [`chain`]: the text that says which extensions, with which options, in which order
 //! - [`rt`]: tasks, time, and what tasks of a thread share
 //! - `file.rs`: the extension `raw`
+//! - [`program`]: `main`, for a program with these or other extensions
+//! - [`net`]: streams for those that talk to another machine
+//! - [`nbd`]: the front that serves a disk to NBD clients
 //!
 //! The runtime is our own, of some hundred lines over the crate io-uring: a queue of a tap is a
 //! thread that has its rings, its tasks and its io_uring to itself, and passes on what a round of
@@ -51,11 +54,16 @@
 pub mod chain;
 mod disk;
 mod file;
+pub mod log;
+pub mod nbd;
+pub mod net;
+mod program;
 pub mod rt;
 mod sys;
 
 pub use chain::{Extension, Opt, Options, Registry};
 pub use disk::{AnyDisk, Disk, Info};
 pub use file::Raw;
+pub use program::program;
 pub use sys::buf::{Buf, Part, PartMut, ALIGN};
 pub use sys::uring as op;
