@@ -15,7 +15,8 @@ XEN = "4.20"
 ROOT_PACKAGES = """ca-certificates build-essential g++ rustc rust-src rustfmt rust-clippy
     cargo bindgen clang lld llvm libclang-dev pahole libelf-dev libssl-dev bc bison flex kmod cpio rsync
     xz-utils zstd python3 busybox-static qemu-system-x86 seabios xen-hypervisor-{xen}-amd64
-    xen-utils-{xen} xenstore-utils libxen-dev e2fsprogs procps""".format(xen=XEN).split()
+    xen-utils-{xen} xenstore-utils libxen-dev e2fsprogs procps
+    qemu-utils cryptsetup-bin nbdkit libnbd-bin""".format(xen=XEN).split()
 
 DOM0_PACKAGES = """kmod iproute2 procps xen-utils-{xen} xenstore-utils fio busybox-static
     ethtool e2fsprogs strace util-linux blktrace lvm2 dmsetup
