@@ -226,8 +226,15 @@ impl Extension for Compress {
     const HELP: &str = "a disk whose clusters are compressed on the disk below, by zstd\n\n\
         Small writes cost a multiple: see Documentation/extensions/compress.md.";
     const OPTIONS: &[Opt] = &[
-        Opt::may("create", "the size of the disk to make, if the one below is empty"),
-        Opt::or("cluster", "64k", "how much is compressed at once, for create: 4k to 1M"),
+        Opt::may(
+            "create",
+            "the size of the disk to make, if the one below is empty",
+        ),
+        Opt::or(
+            "cluster",
+            "64k",
+            "how much is compressed at once, for create: 4k to 1M",
+        ),
         Opt::or("level", "1", "from 1, fast, to 19, small"),
     ];
     const FILTER: bool = true;

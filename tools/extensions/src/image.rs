@@ -148,11 +148,7 @@ const BACKING: Opt = Opt::may(
     "the disk that the image is based on, instead of what it names",
 );
 const READ_ONLY: Opt = Opt::or("readonly", "no", "yes: refuse writes");
-const CACHE: Opt = Opt::or(
-    "cache",
-    "no",
-    "yes: by the host's page cache, not O_DIRECT",
-);
+const CACHE: Opt = Opt::or("cache", "no", "yes: by the host's page cache, not O_DIRECT");
 
 async fn open(options: &Options, format: Format) -> io::Result<AnyDisk> {
     let path = options.path("file")?;

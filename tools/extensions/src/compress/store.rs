@@ -91,7 +91,9 @@ impl Store {
             return Ok(());
         }
         if header.iter().any(|byte| *byte != 0) {
-            return Err(wrong("the disk below has something else: its first block is not empty"));
+            return Err(wrong(
+                "the disk below has something else: its first block is not empty",
+            ));
         }
         let data = data(size, cluster);
         if data + cluster > space {
@@ -114,14 +116,24 @@ impl Store {
         let mut header = Buf::new(BLOCK as usize);
         below.read(0, &mut header).await?;
         if !header.starts_with(MAGIC) {
-            return Err(wrong("there is none on the disk below: create=SIZE makes one"));
+            return Err(wrong(
+                "there is none on the disk below: create=SIZE makes one",
+            ));
         }
-        let size = header[8..].first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
-        let cluster = header[16..].first_chunk().map_or(0, |it| u32::from_le_bytes(*it));
+        let size = header[8..]
+            .first_chunk()
+            .map_or(0, |it| u64::from_le_bytes(*it));
+        let cluster = header[16..]
+            .first_chunk()
+            .map_or(0, |it| u32::from_le_bytes(*it));
         let cluster = u64::from(cluster);
         let fits = cluster.is_power_of_two() && (4096..=1 << 20).contains(&cluster);
         // 2^34 clusters would be a table of 128 GiB.
-        if !fits || size % 512 != 0 || size / cluster >= 1 << 34 || data(size, cluster) > space * UNIT {
+        if !fits
+            || size % 512 != 0
+            || size / cluster >= 1 << 34
+            || data(size, cluster) > space * UNIT
+        {
             return Err(wrong("the header is damaged"));
         }
         let (first, mut table) = (data(size, cluster), Vec::new());
@@ -137,7 +149,11 @@ impl Store {
         used.sort_unstable_by_key(|extent| extent.first);
         let (mut free, mut end) = (BTreeMap::new(), first / UNIT);
         for extent in used {
-            if extent.first < end || extent.first + extent.units > space || extent.bytes() > cluster {
+            let fits = match extent.plain {
+                true => extent.bytes() == cluster,
+                false => extent.bytes() <= cluster,
+            };
+            if !fits || extent.first < end || extent.first + extent.units > space {
                 return Err(wrong("the table is damaged"));
             }
             if extent.first > end {
@@ -162,7 +178,10 @@ impl Store {
     /// Where a cluster is; `None`: it is all zeroes.
     pub fn get(&self, cluster: u64) -> Option<Extent> {
         let table = self.table.borrow();
-        table.get(cluster as usize).copied().and_then(Extent::decode)
+        table
+            .get(cluster as usize)
+            .copied()
+            .and_then(Extent::decode)
     }
 
     /// Space for a cluster.

@@ -51,7 +51,9 @@ fn it_saves_space_and_gives_it_back() {
             std::os::unix::fs::MetadataExt::blocks(&meta) * 512
         };
         let disk = open(&chain).await.unwrap();
-        let text: Vec<u8> = (0u32..2 << 20).flat_map(|it| (it / 7).to_le_bytes()).collect();
+        let text: Vec<u8> = (0u32..2 << 20)
+            .flat_map(|it| (it / 7).to_le_bytes())
+            .collect();
         write(&disk, 0, &text).await;
         disk.flush().await.unwrap();
         let full = used();
@@ -105,7 +107,10 @@ fn writes_to_one_cluster_at_once() {
         rt::join_all(writes).await;
         let mut have = vec![0; 65536];
         read(&disk, 0, &mut have).await;
-        assert!(have.chunks(512).zip(0..).all(|(it, block)| it == [block; 512]));
+        assert!(have
+            .chunks(512)
+            .zip(0..)
+            .all(|(it, block)| it == [block; 512]));
     });
 }
 
@@ -117,7 +122,11 @@ fn what_is_not_ours_is_left_alone() {
         let error = open(&format!("compress:create=16M+{file}")).await;
         let error = error.err().unwrap().to_string();
         assert!(error.contains("not empty"), "{error}");
-        let error = open(&format!("compress+{file}")).await.err().unwrap().to_string();
+        let error = open(&format!("compress+{file}"))
+            .await
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains("create=SIZE"), "{error}");
         assert!(fs::read(&file).unwrap() == [7; 1 << 20]);
     });
@@ -130,7 +139,9 @@ fn random_damage_is_an_error() {
     run(async move {
         let chain = format!("compress:create=1M,cluster=4k+{file}");
         let disk = open(&chain).await.unwrap();
-        let text: Vec<u8> = (0u32..1 << 16).flat_map(|it| (it / 7).to_le_bytes()).collect();
+        let text: Vec<u8> = (0u32..1 << 16)
+            .flat_map(|it| (it / 7).to_le_bytes())
+            .collect();
         write(&disk, 0, &text).await;
         drop(disk);
         let whole = fs::read(&file).unwrap();
@@ -142,7 +153,9 @@ fn random_damage_is_an_error() {
                 bytes[random.below(most) as usize] = random.below(256) as u8;
             }
             fs::write(&file, &bytes).unwrap();
-            let Ok(disk) = open(&chain).await else { continue };
+            let Ok(disk) = open(&chain).await else {
+                continue;
+            };
             for at in (0..disk.info().size.min(1 << 18)).step_by(4096) {
                 let _ = disk.read(at, &mut Buf::new(512)).await;
                 let _ = disk.write(at, &Buf::zeroed(512), false).await;

@@ -164,9 +164,12 @@ impl Slot {
     pub fn area_len(&self) -> io::Result<usize> {
         let len = (self.key as u64).checked_mul(self.stripes as u64);
         let len = len.and_then(|len| len.checked_next_multiple_of(512));
+        let known = |len: &usize| matches!(len, 32 | 64);
         match len {
-            Some(len @ 512..=MAX_AREA) if self.stripes > 0 && self.key > 0 => Ok(len as usize),
-            _ => Err(bad("a keyslot of an impossible size")),
+            Some(len @ 512..=MAX_AREA) if [self.key, self.area_key].iter().all(known) => {
+                Ok(len as usize)
+            }
+            _ => Err(bad("a keyslot of an unknown size")),
         }
     }
 

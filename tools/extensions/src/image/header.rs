@@ -160,7 +160,9 @@ impl Header {
         {
             return Err(wrong("the header's sizes do not fit together"));
         }
-        if (header.l1_at | header.table_at) % cluster != 0 {
+        if (header.l1_at | header.table_at) % cluster != 0
+            || (header.l1_at | header.table_at) >> 55 != 0
+        {
             return Err(wrong("tables that do not begin with a cluster"));
         }
         Ok(header)
