@@ -52,7 +52,7 @@ fn wrong(what: impl Into<String>) -> io::Error {
 type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<AnyDisk>> + 'a>>;
 
 /// Opens a qcow2 image and what it is based on.
-fn open_qcow2<'a>(path: &'a Path, how: How, depth: u32) -> Opening<'a> {
+fn open_qcow2(path: &Path, how: How, depth: u32) -> Opening<'_> {
     Box::pin(async move {
         if depth > DEEPEST {
             return Err(wrong(
