@@ -27,6 +27,8 @@ fi
 # A directory of tools/ that has programs for the lab makes them: build-for-lab OUT GUEST
 for tool in /build/src/tools/*/build-for-lab; do
 	[ -x "$tool" ] || continue
+	name=${tool%/*} name=${name##*/}
+	case " $WITHOUT " in *" $name "*) continue ;; esac
 	(cd "${tool%/*}" && ./build-for-lab /build/out.new/bin /build/out.new/guest)
 done
 rm -rf /build/out
@@ -56,12 +58,15 @@ def cargo(lab):
     return ({"CARGO_HOME": "/cargo", "CARGO_TARGET_DIR": "/target"}, [(home, "/cargo"), (target, "/target")])
 
 
-def build(lab, terminal=True):
-    """Build modules and tools; gives the directory with modules/, bin/ and guest/."""
+def build(lab, terminal=True, without=""):
+    """Build modules and tools; gives the directory with modules/, bin/ and guest/.
+
+    Tools of which the names are in `without` are left out."""
     where = directory()
     os.makedirs(where, exist_ok=True)
     env, binds = cargo(lab)
     env["VERSION"] = lab.version
+    env["WITHOUT"] = without
     with lock("lock-" + os.path.basename(where), "another lab builds this checkout; waiting for it"):
         argv = ["sh", "-c", SCRIPT]
         kw = dict(binds=lab.binds() + binds + [(config.TOP, "/src"), (where, "/build")], env=env)

@@ -41,9 +41,10 @@
 //! - [`Buf`]: memory for data
 //! - [`chain`]: the text that says which extensions, with which options, in which order
 //! - [`rt`]: tasks, time, and what tasks of a thread share
-//! - `file.rs`: the extension `raw`
+//! - `file.rs`, `noop.rs`: the extensions `raw` and `noop`
 //! - [`program`]: `main`, for a program with these or other extensions
 //! - [`net`]: streams for those that talk to another machine
+//! - [`dev`]: the front that serves a disk to a Xen guest, and `/dev/blktap` for other programs
 //! - [`nbd`]: the front that serves a disk to NBD clients
 //!
 //! The runtime is our own, of some hundred lines over the crate io-uring: a queue of a tap is a
@@ -52,18 +53,22 @@
 //! buffers of their own that a tap's window cannot be, and forty to a hundred crates.
 
 pub mod chain;
+pub mod dev;
 mod disk;
 mod file;
 pub mod log;
 pub mod nbd;
 pub mod net;
+mod noop;
 mod program;
 pub mod rt;
 mod sys;
+pub mod vdev;
 
 pub use chain::{Extension, Opt, Options, Registry};
 pub use disk::{AnyDisk, Disk, Info};
 pub use file::Raw;
+pub use noop::Noop;
 pub use program::program;
 pub use sys::buf::{Buf, Part, PartMut, ALIGN};
 pub use sys::uring as op;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The command line of a program that has extensions.
 //!
+//! - `program/run.rs`: `run`, a guest's disk
 //! - `program/serve.rs`: `serve`, the NBD server
 
+mod run;
 mod serve;
 
 use crate::chain::{Chain, Registry};
@@ -25,8 +27,15 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Be a guest's disk, or between it and its disk, until SIGTERM or SIGINT
+    Run(run::Args),
     /// Serve the disk by NBD, until SIGTERM or SIGINT
     Serve(serve::Args),
+    /// Say whether a chain can be read; nothing is opened
+    Check {
+        /// What to read
+        chain: String,
+    },
     /// List the extensions and their options
     Extensions,
 }
@@ -44,9 +53,13 @@ pub fn program(registry: Registry) -> ExitCode {
     };
     let registry = Arc::new(registry);
     let done = match args.command {
+        Command::Run(args) => run::main(&registry, args),
         Command::Serve(args) => serve::main(&registry, args),
+        Command::Check { chain } => Chain::parse(&registry, &chain)
+            .map(drop)
+            .map_err(Into::into),
         Command::Extensions => {
-            print!("{help}");
+            println!("{}", help.trim_end());
             Ok(())
         }
     };

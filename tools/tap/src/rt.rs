@@ -14,7 +14,7 @@ mod task;
 
 pub use crate::sys::uring::{poll, sleep, Fd};
 pub use join::{join, join_all, race, timeout, Either};
-pub use sync::{Lock, LockGuard, Notify, RangeGuard, Ranges};
+pub use sync::{Flag, Lock, LockGuard, Notify, RangeGuard, Ranges};
 pub use task::{spawn, Task};
 
 use crate::sys::uring::{self, Uring};
@@ -76,18 +76,20 @@ pub fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> io::Result<
     });
     wakes.detach();
     loop {
-        here.tasks.run_ready();
+        let quiet = here.tasks.run_ready();
         if main.is_finished() {
             break;
         }
-        let idle = here.idle.take();
-        if !idle.is_empty() {
-            idle.into_iter().for_each(Waker::wake);
-            continue;
+        if quiet {
+            let idle = here.idle.take();
+            if !idle.is_empty() {
+                idle.into_iter().for_each(Waker::wake);
+                continue;
+            }
         }
         // From here on who wakes a task from another thread also raises the event.
-        let sleep = remote.may_sleep();
-        here.uring.enter(usize::from(sleep))?;
+        let sleep = quiet && remote.may_sleep();
+        here.uring.enter(u32::from(sleep))?;
         remote.awake();
         here.uring.reap();
     }
@@ -235,6 +237,20 @@ mod tests {
             count.get()
         });
         assert_eq!(seen.unwrap(), 10);
+    }
+
+    #[test]
+    fn busy_tasks_do_not_keep_others_waiting() {
+        run(async {
+            let busy = spawn(async {
+                loop {
+                    yield_now().await;
+                }
+            });
+            sleep(Duration::from_millis(5)).await;
+            drop(busy);
+        })
+        .unwrap();
     }
 
     #[test]

@@ -8,5 +8,7 @@
 //! - `os.rs`: the few other system calls
 
 pub mod buf;
+pub(crate) mod ioctl;
+pub(crate) mod map;
 pub mod os;
 pub mod uring;

@@ -2,9 +2,11 @@
 //! From text to [`Chain`].
 
 use super::{Entry, Options, Registry};
+use crate::dev::Hook;
 use crate::AnyDisk;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 
 /// What is wrong with a chain, and where.
@@ -111,6 +113,42 @@ impl Chain {
         self.links.iter().all(|link| link.entry.parallel)
     }
 
+    /// Whether it is of filters that are all hooks: see
+    /// [`Extension::HOOK`](super::Extension::HOOK).
+    pub fn is_hooks(&self) -> bool {
+        self.is_filter() && self.links.iter().all(|link| link.entry.hook.is_some())
+    }
+
+    /// Opens all of it as [hooks](Self::is_hooks), the last one first; they are given in the chain's
+    /// order.
+    ///
+    /// # Errors
+    /// The extension's.
+    pub async fn open_hooks(&self) -> io::Result<Vec<Rc<dyn Hook>>> {
+        let mut hooks = Vec::new();
+        for link in self.links.iter().rev() {
+            let Some(open) = link.entry.hook else {
+                let what = format!("{} is no hook", link.entry.name);
+                return Err(io::Error::other(what));
+            };
+            hooks.insert(
+                0,
+                open(&self.options(link, link.given.clone(), None)).await?,
+            );
+        }
+        Ok(hooks)
+    }
+
+    fn options(&self, link: &Link, given: Vec<Given>, below: Option<AnyDisk>) -> Options {
+        Options {
+            entry: link.entry,
+            chain: self.text.clone(),
+            registry: self.registry.clone(),
+            given,
+            below,
+        }
+    }
+
     /// Opens all of it, the last one first; `below` is for [filters](Self::is_filter).
     ///
     /// # Errors
@@ -136,13 +174,7 @@ impl Chain {
                     part: String::new(),
                 }));
             }
-            let options = Options {
-                entry: link.entry,
-                chain: self.text.clone(),
-                registry: self.registry.clone(),
-                given,
-                below: disk.take(),
-            };
+            let options = self.options(link, given, disk.take());
             disk = Some((link.entry.open)(&options).await?);
         }
         disk.ok_or_else(|| io::Error::other("a chain of nothing"))

@@ -2,11 +2,13 @@
 //! The extensions that a program has.
 
 use super::Options;
+use crate::dev::Hook;
 use crate::{AnyDisk, Disk};
 use std::fmt::Write;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 
 /// An option of an extension.
 #[derive(Clone, Copy, Debug)]
@@ -76,11 +78,23 @@ pub trait Extension: Disk + Sized {
     /// one thread serves all queues.
     const PARALLEL: bool = false;
 
+    /// Whether it is a filter that can be had as a [`Hook`](crate::dev::Hook) too, by
+    /// [`hook`](Self::hook): one that does not look at data.
+    const HOOK: bool = false;
+
+    /// Makes one as a hook. There is no disk below to be asked then.
+    async fn hook(options: &Options) -> io::Result<Rc<dyn Hook>> {
+        let _ = options;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// Makes one. What goes wrong is told with names: the file's, the option's.
     async fn open(options: &Options) -> io::Result<Self>;
 }
 
-type Opening<'a> = Pin<Box<dyn Future<Output = io::Result<AnyDisk>> + 'a>>;
+type Opening<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + 'a>>;
+
+type OpenHook = for<'a> fn(&'a Options) -> Opening<'a, Rc<dyn Hook>>;
 
 /// An [`Extension`] as a value.
 #[derive(Clone, Copy)]
@@ -95,7 +109,9 @@ pub struct Entry {
     pub filter: bool,
     /// [`Extension::PARALLEL`].
     pub parallel: bool,
-    pub(super) open: for<'a> fn(&'a Options) -> Opening<'a>,
+    pub(super) open: for<'a> fn(&'a Options) -> Opening<'a, AnyDisk>,
+    /// If it can be had so.
+    pub(super) hook: Option<OpenHook>,
 }
 
 impl Entry {
@@ -107,6 +123,7 @@ impl Entry {
             filter: E::FILTER,
             parallel: E::PARALLEL,
             open: |options| Box::pin(async { Ok(AnyDisk::new(E::open(options).await?)) }),
+            hook: E::HOOK.then_some(|options| Box::pin(E::hook(options))),
         }
     }
 
@@ -121,9 +138,9 @@ impl Entry {
 pub struct Registry(Vec<Entry>);
 
 impl Registry {
-    /// The one that this crate brings: `raw`.
+    /// Those that this crate brings: `raw` and `noop`.
     pub fn new() -> Self {
-        Self::default().with::<crate::Raw>()
+        Self::default().with::<crate::Raw>().with::<crate::Noop>()
     }
 
     /// And `E`, which replaces one of the same name.

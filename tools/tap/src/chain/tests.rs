@@ -120,7 +120,7 @@ fn errors_say_what_where_and_what_would_be_right() {
     assert_eq!(
         error("leef:/a"),
         "chain \"leef:/a\": there is no extension leef; did you mean leaf? \
-         (there are: raw, leaf, over)"
+         (there are: raw, noop, leaf, over)"
     );
     assert_eq!(error("leaf"), "chain \"leaf\": leaf needs file=… (a path)");
     assert_eq!(

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut, Range};
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
 /// Tells waiting tasks that something has changed.
@@ -37,7 +38,10 @@ impl Notify {
         poll_fn(|context| match ready() {
             Some(result) => Poll::Ready(result),
             None => {
-                self.0.wakers.borrow_mut().push(context.waker().clone());
+                let mut wakers = self.0.wakers.borrow_mut();
+                if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
+                    wakers.push(context.waker().clone());
+                }
                 Poll::Pending
             }
         })
@@ -199,6 +203,36 @@ impl Drop for RangeGuard {
         all.retain(|(number, ..)| *number != self.number);
         drop(all);
         self.held.changed.notify();
+    }
+}
+
+/// Something that comes once, for tasks of any thread. Clones are the same.
+#[derive(Clone, Default)]
+pub struct Flag(Arc<Mutex<(bool, Vec<Waker>)>>);
+
+impl Flag {
+    /// Now.
+    pub fn set(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 = true;
+        let wakers = std::mem::take(&mut state.1);
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Waits for it.
+    pub async fn wait(&self) {
+        poll_fn(|context| {
+            let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.0 {
+                return Poll::Ready(());
+            }
+            if !state.1.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.1.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await
     }
 }
 

@@ -14,6 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+/// So many tasks run before a look at what the kernel has done.
+const ROUND: usize = 256;
+
 type Boxed = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What a thread's tasks share with those who wake them, who may be other threads.
@@ -133,9 +136,12 @@ impl Tasks {
         slots[index].bell.wake_by_ref();
     }
 
-    /// Runs tasks until none can.
-    pub(super) fn run_ready(&self) {
-        while let Some(index) = self.remote.pop() {
+    /// Runs tasks until none can, or enough have; whether none can.
+    pub(super) fn run_ready(&self) -> bool {
+        for _ in 0..ROUND {
+            let Some(index) = self.remote.pop() else {
+                return true;
+            };
             let (future, waker) = {
                 let mut slots = self.slots.borrow_mut();
                 let slot = &mut slots[index];
@@ -151,6 +157,7 @@ impl Tasks {
                 }
             }
         }
+        false
     }
 
     /// Drops all tasks.
@@ -236,6 +243,15 @@ impl<T> Task<T> {
         self.state.finished.get()
     }
 
+    /// What it gave, if it has; if not, the task that polls is woken then.
+    pub(crate) fn poll_result(&self, context: &mut Context<'_>) -> Option<T> {
+        let result = self.state.result.take();
+        if result.is_none() {
+            *self.state.waiter.borrow_mut() = Some(context.waker().clone());
+        }
+        result
+    }
+
     /// What it gave, if it has and nobody took it.
     pub(super) fn now_or_never(self) -> Option<T> {
         self.state.result.take()
@@ -246,13 +262,7 @@ impl<T> Future for Task<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        match self.state.result.take() {
-            Some(result) => Poll::Ready(result),
-            None => {
-                *self.state.waiter.borrow_mut() = Some(context.waker().clone());
-                Poll::Pending
-            }
-        }
+        self.poll_result(context).map_or(Poll::Pending, Poll::Ready)
     }
 }
 

@@ -26,11 +26,10 @@ thread_local! {
 /// Something that memory of a [`Buf`] can be a piece of.
 ///
 /// # Safety
-/// The bytes from `start` on, `len` of them, can be read and written for as long as the value
+/// The bytes from `start` on, as many as it has, can be read and written for as long as the value
 /// lives, are initialised, and no reference to any of them exists but those that `Buf` hands out.
 pub(crate) unsafe trait Owner {
     fn start(&self) -> NonNull<u8>;
-    fn len(&self) -> usize;
 }
 
 struct Heap {
@@ -85,9 +84,6 @@ impl Drop for Heap {
 unsafe impl Owner for Heap {
     fn start(&self) -> NonNull<u8> {
         self.start
-    }
-    fn len(&self) -> usize {
-        self.layout.size()
     }
 }
 
@@ -155,6 +151,24 @@ impl Buf {
             start,
             len,
         }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// As that of a slice; here so that `buf.copy_from_slice(&bytes[..buf.len()])` is possible.
+    ///
+    /// # Panics
+    /// If `from` has not as many bytes.
+    pub fn copy_from_slice(&mut self, from: &[u8]) {
+        self[..].copy_from_slice(from);
     }
 
     /// The bytes in `range`, to be read.

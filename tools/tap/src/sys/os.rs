@@ -35,6 +35,15 @@ pub fn signals(signals: &[libc::c_int]) -> io::Result<OwnedFd> {
     }
 }
 
+/// Leaves the session, and so the terminal, of whoever has started us.
+pub(crate) fn new_session() -> io::Result<()> {
+    // SAFETY: it takes nothing.
+    match unsafe { libc::setsid() } {
+        0.. => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Bytes of a logical and of a physical block of a block device.
 pub(crate) fn block_sizes(file: &impl AsRawFd) -> io::Result<(u32, u32)> {
     let mut logical: libc::c_int = 0;

@@ -48,6 +48,8 @@ struct Slot {
 
 enum Wants {
     Result(Waker),
+    /// A [`Watch`]: so many results have come, and who waits.
+    More(u32, Option<Waker>),
     /// The future is gone.
     Nothing,
     /// The kernel is done, the future has not looked yet.
@@ -87,8 +89,17 @@ impl Uring {
     }
 
     /// Submits what there is, and waits for `at_least` completions.
-    pub(crate) fn enter(&self, at_least: usize) -> io::Result<()> {
-        match self.ring.borrow_mut().submit_and_wait(at_least) {
+    pub(crate) fn enter(&self, at_least: u32) -> io::Result<()> {
+        let mut ring = self.ring.borrow_mut();
+        let count = ring.submission().len() as u32;
+        // Without this flag the kernel leaves what it has deferred for us.
+        const GETEVENTS: u32 = 1;
+        // SAFETY: what was pushed is valid, see `push`; there is no further argument.
+        let entered = unsafe {
+            let submitter = ring.submitter();
+            submitter.enter::<libc::sigset_t>(count, at_least, GETEVENTS, None)
+        };
+        match entered {
             Err(error) => match error.raw_os_error() {
                 // a signal; or there are completions to take first
                 Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ETIME) => Ok(()),
@@ -101,7 +112,7 @@ impl Uring {
     /// Wakes those whose operations are done.
     pub(crate) fn reap(&self) {
         loop {
-            let Some((index, result)) = self.complete() else {
+            let Some((index, result, more)) = self.complete() else {
                 return;
             };
             if index == NOBODY {
@@ -112,7 +123,20 @@ impl Uring {
             let Some(slot) = slots.all.get_mut(index) else {
                 continue;
             };
+            if more {
+                if let Wants::More(count, waker) = &mut slot.wants {
+                    *count = count.wrapping_add(1);
+                    let waker = waker.take();
+                    drop(slots);
+                    waker.into_iter().for_each(Waker::wake);
+                }
+                continue;
+            }
             match mem::replace(&mut slot.wants, Wants::Taken(result)) {
+                Wants::More(_, waker) => {
+                    drop(slots);
+                    waker.into_iter().for_each(Waker::wake);
+                }
                 Wants::Result(waker) => {
                     drop(slots);
                     waker.wake();
@@ -128,10 +152,12 @@ impl Uring {
         }
     }
 
-    fn complete(&self) -> Option<(u64, i32)> {
+    /// The next completion: whose it is, its result, whether the same operation has more to come.
+    fn complete(&self) -> Option<(u64, i32, bool)> {
         let mut ring = self.ring.borrow_mut();
         let entry = ring.completion().next()?;
-        Some((entry.user_data(), entry.result()))
+        let more = io_uring::cqueue::more(entry.flags());
+        Some((entry.user_data(), entry.result(), more))
     }
 
     /// # Safety
@@ -159,7 +185,7 @@ impl Uring {
         let running: Vec<usize> = {
             let slots = self.slots.borrow();
             let all = slots.all.iter().enumerate();
-            all.filter(|(_, slot)| matches!(slot.wants, Wants::Result(_) | Wants::Nothing))
+            all.filter(|(_, slot)| !matches!(slot.wants, Wants::Taken(_)))
                 .map(|(index, _)| index)
                 .filter(|index| !slots.free.contains(index))
                 .collect()
@@ -300,6 +326,86 @@ impl Drop for Op {
                 self.uring.cancel(index);
             }
         }
+    }
+}
+
+/// Each wake-up of those who poll a file, whatever it was for.
+pub(crate) struct Watch {
+    uring: Rc<Uring>,
+    file: Fd,
+    events: i16,
+    index: Option<usize>,
+    seen: u32,
+}
+
+impl Watch {
+    /// Of `file`, for `POLL*` in `events`.
+    pub(crate) fn new(file: &Fd, events: i16) -> Self {
+        Self {
+            uring: crate::rt::uring(),
+            file: file.clone(),
+            events,
+            index: None,
+            seen: 0,
+        }
+    }
+
+    /// Waits until the file was woken since the last call, or since the first one.
+    pub(crate) async fn next(&mut self) {
+        std::future::poll_fn(|context| {
+            let index = *self.index.get_or_insert_with(|| {
+                let poll = opcode::PollAdd::new(
+                    types::Fd(self.file.as_raw_fd()),
+                    self.events as u16 as u32,
+                );
+                let poll = poll.multi(true).build();
+                let index = self.uring.slots.borrow_mut().add(Slot {
+                    wants: Wants::More(0, None),
+                    hold: Hold::Nothing,
+                    _file: Some(self.file.clone()),
+                });
+                self.seen = 0;
+                // SAFETY: it points at nothing.
+                unsafe { self.uring.push(&poll.user_data(index as u64)) };
+                index
+            });
+            let mut slots = self.uring.slots.borrow_mut();
+            match &mut slots.all[index].wants {
+                Wants::More(count, _) if *count != self.seen => {
+                    self.seen = *count;
+                    Poll::Ready(())
+                }
+                Wants::More(_, waker) => {
+                    *waker = Some(context.waker().clone());
+                    Poll::Pending
+                }
+                // The kernel has ended it, as it may; the next call makes a new one.
+                _ => {
+                    let gone = slots.take(index);
+                    drop(slots);
+                    drop(gone);
+                    self.index = None;
+                    Poll::Ready(())
+                }
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let Some(index) = self.index else { return };
+        let mut slots = self.uring.slots.borrow_mut();
+        if let Wants::Taken(_) = slots.all[index].wants {
+            let gone = slots.take(index);
+            drop(slots);
+            drop(gone);
+            return;
+        }
+        slots.all[index].wants = Wants::Nothing;
+        drop(slots);
+        self.uring.cancel(index);
     }
 }
 
