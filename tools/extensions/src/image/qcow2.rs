@@ -1,0 +1,566 @@
+// SPDX-License-Identifier: GPL-2.0
+//! A qcow2 image as a disk.
+//!
+//! What survives what:
+//! - When a write has returned, its data and its entry in the table are with the kernel: the end of
+//!   this program does not matter.
+//! - While the image is open for writing and was written to, its header says that the reference
+//!   counts are not right ("dirty"): whoever opens it next counts anew, as QEMU does as well.
+//! - After a power cut each entry of a table is the new one or the old one. It must lead to
+//!   something that belongs to it either way: so the content of a new table is made stable before
+//!   anything points to it, and a cluster that was given up is used again only after a flush.
+//!
+//! Locks: `ranges` of the disk, shared by reads and by writes to clusters that have their place,
+//! alone for all that moves clusters; then `tables`, for a piece of a table while it is written.
+
+use super::header::{Header, AUTOCLEAR_AT, DIRTY, INCOMPATIBLE_AT};
+use super::map::{self, Map, Place};
+use super::unzip::unzip;
+use super::wrong;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
+use std::ops::Range;
+use std::rc::Rc;
+use tap::rt::{Lock, Ranges};
+use tap::{AnyDisk, Buf, Disk, Info, Raw};
+
+/// Of a table, so many bytes are written at once, or a cluster if that is less.
+const PIECE: u64 = 4096;
+
+/// So many clusters that were compressed are kept.
+const UNZIPPED: usize = 8;
+
+/// An image.
+pub struct Qcow2 {
+    file: Raw,
+    header: Header,
+    map: Map,
+    backing: Option<AnyDisk>,
+    read_only: bool,
+    /// Bytes of the file, which grows by our writes.
+    len: Cell<u64>,
+    ranges: Ranges,
+    tables: Ranges,
+    /// Whether the header says that the counts are not right.
+    dirty: Lock<bool>,
+    /// For who adds a table.
+    grow: Lock<()>,
+    /// The table of refcount blocks.
+    blocks: RefCell<Vec<u64>>,
+    /// Clusters of the file that are free after the next flush.
+    given_up: RefCell<Vec<u64>>,
+    unzipped: RefCell<VecDeque<(u64, Rc<[u8]>)>>,
+}
+
+impl Qcow2 {
+    pub async fn open(
+        file: Raw,
+        header: Header,
+        backing: Option<AnyDisk>,
+        read_only: bool,
+    ) -> io::Result<Self> {
+        if let (false, Some(why)) = (read_only, header.fixed) {
+            return Err(wrong(format!(
+                "it cannot be written to: {why}; or readonly=yes"
+            )));
+        }
+        let len = file.info().size;
+        let l1 = numbers(&file, len, header.l1_at, header.l1_entries).await?;
+        let cluster = header.cluster();
+        let mut tables = Vec::new();
+        for entry in &l1 {
+            tables.push(match Map::table_at(*entry) {
+                0 => None,
+                at if at % cluster != 0 => return Err(wrong(format!("a table at {at}"))),
+                at => Some(numbers(&file, len, at, cluster as usize / 8).await?.into()),
+            });
+        }
+        let blocks = match read_only {
+            true => Vec::new(),
+            false => {
+                let count = (header.table_clusters * cluster / 8) as usize;
+                numbers(&file, len, header.table_at, count).await?
+            }
+        };
+        let map = Map::new(&header, l1, tables);
+        if !read_only {
+            map.find_free(&map.count(&header, &blocks, len)?, len);
+        }
+        Ok(Self {
+            dirty: Lock::new(header.incompatible & DIRTY != 0),
+            file,
+            header,
+            map,
+            backing,
+            read_only,
+            len: Cell::new(len),
+            ranges: Ranges::new(),
+            tables: Ranges::new(),
+            grow: Lock::default(),
+            blocks: RefCell::new(blocks),
+            given_up: RefCell::default(),
+            unzipped: RefCell::default(),
+        })
+    }
+
+    fn cluster(&self) -> u64 {
+        self.header.cluster()
+    }
+
+    /// The clusters that have a byte of `at..at + len`, as a range of bytes.
+    fn around(&self, at: u64, len: u64) -> Range<u64> {
+        let size = self.cluster();
+        at / size * size..(at + len).next_multiple_of(size)
+    }
+
+    /// The pieces of `at..at + len`, each with its place; those that are one behind the other in the
+    /// same kind of place are one piece.
+    fn pieces(&self, at: u64, len: u64) -> Vec<(Range<u64>, Place)> {
+        let size = self.cluster();
+        let mut all: Vec<(Range<u64>, Place)> = Vec::new();
+        let (mut at, end) = (at, at + len);
+        while at < end {
+            let next = end.min((at / size + 1) * size);
+            let place = match self.map.get(at / size) {
+                Place::Data(host) => Place::Data(host + at % size),
+                place => place,
+            };
+            match (all.last_mut(), place) {
+                (Some((range, Place::Data(first))), Place::Data(this))
+                    if *first + (range.end - range.start) == this =>
+                {
+                    range.end = next;
+                }
+                (Some((range, before @ (Place::Zero | Place::Backing))), _) if *before == place => {
+                    range.end = next;
+                }
+                _ => all.push((at..next, place)),
+            }
+            at = next;
+        }
+        all
+    }
+
+    /// As a read; the caller has the range.
+    async fn fill(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
+        for (range, place) in self.pieces(at, buf.len() as u64) {
+            let mut part = buf.part_mut((range.start - at) as usize..(range.end - at) as usize);
+            match place {
+                Place::Data(host) => read(&self.file, self.len.get(), host, &mut part).await?,
+                Place::Zero => part.fill(0),
+                Place::Backing => match &self.backing {
+                    Some(backing) => {
+                        let len = backing.info().size;
+                        read_disk(backing, len, range.start, &mut part).await?;
+                    }
+                    None => part.fill(0),
+                },
+                Place::Compressed(host, len) => {
+                    let cluster = self.unzip(host, len).await?;
+                    let from = (range.start % self.cluster()) as usize;
+                    let len = part.len();
+                    part.copy_from_slice(&cluster[from..from + len]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn unzip(&self, at: u64, len: usize) -> io::Result<Rc<[u8]>> {
+        let known = self
+            .unzipped
+            .borrow()
+            .iter()
+            .find(|(of, _)| *of == at)
+            .cloned();
+        if let Some((_, cluster)) = known {
+            return Ok(cluster);
+        }
+        let first = at / 512 * 512;
+        let mut buf = Buf::new((at + len as u64 - first).next_multiple_of(512) as usize);
+        read(&self.file, self.len.get(), first, &mut buf).await?;
+        let from = (at - first) as usize;
+        let size = self.cluster() as usize;
+        let cluster: Rc<[u8]> = unzip(&buf[from..from + len], size, self.header.zstd)?.into();
+        let mut kept = self.unzipped.borrow_mut();
+        kept.truncate(UNZIPPED - 1);
+        kept.push_front((at, cluster.clone()));
+        Ok(cluster)
+    }
+
+    async fn write_host(&self, at: u64, buf: &Buf) -> io::Result<()> {
+        self.file.write(at, buf, false).await?;
+        self.len.set(self.len.get().max(at + buf.len() as u64));
+        Ok(())
+    }
+
+    /// Writes where at least one cluster has no place of its own. The caller has the clusters alone.
+    async fn write_new(&self, at: u64, buf: &Buf) -> io::Result<()> {
+        self.begin().await?;
+        let size = self.cluster();
+        let part =
+            |range: &Range<u64>| buf.part((range.start - at) as usize..(range.end - at) as usize);
+        for (range, place) in self.pieces(at, buf.len() as u64) {
+            if let Place::Data(host) = place {
+                self.write_host(host, &part(&range)).await?;
+                continue;
+            }
+            // Parts of clusters at both ends, whole ones between.
+            let first = range.end.min(range.start.next_multiple_of(size));
+            let last = first.max(range.end / size * size);
+            for range in [range.start..first, first..last, last..range.end] {
+                if range.is_empty() {
+                    continue;
+                }
+                let guest = range.start / size;
+                let count = range.end.div_ceil(size) - guest;
+                let host = self.map.take(count);
+                let written = if range.start % size == 0 && range.end % size == 0 {
+                    self.write_host(host * size, &part(&range)).await
+                } else {
+                    let mut whole = Buf::new(size as usize);
+                    self.fill(guest * size, &mut whole).await?;
+                    let from = (range.start % size) as usize;
+                    let new = part(&range);
+                    whole[from..from + new.len()].copy_from_slice(&new);
+                    self.write_host(host * size, &whole).await
+                };
+                if let Err(error) = written {
+                    self.map.give(host..host + count);
+                    return Err(error);
+                }
+                let place = |index| map::entry(Place::Data((host + index) * size));
+                let new: Vec<_> = (0..count).map(|it| (guest + it, place(it))).collect();
+                let old = new.iter().filter_map(|(guest, _)| self.map.owned(*guest));
+                let old: Vec<u64> = old.collect();
+                self.set(&new).await?;
+                self.given_up.borrow_mut().extend(old);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the whole clusters in `at..at + len` read as zeroes, and gives up what they had; and
+    /// gives the range that these are. The last cluster of the disk may be in part.
+    async fn clear(&self, at: u64, len: u64) -> io::Result<Range<u64>> {
+        let size = self.cluster();
+        let end = match at + len {
+            end if end >= self.info().size => end.next_multiple_of(size),
+            end => end / size * size,
+        };
+        let first = at.next_multiple_of(size);
+        if first >= end {
+            return Ok(first..first);
+        }
+        let _alone = self.ranges.lock(first..end).await;
+        let place = match self.backing {
+            Some(_) => Place::Zero,
+            None => Place::Backing,
+        };
+        // A table's worth at a time: `set` writes piece by piece.
+        let new: Vec<_> = (first / size..end / size)
+            .filter(|cluster| {
+                let zero = matches!(self.map.get(*cluster), Place::Zero);
+                let none = self.map.get(*cluster) == place;
+                self.map.owned(*cluster).is_some() || !(zero || none)
+            })
+            .map(|cluster| (cluster, map::entry(place)))
+            .collect();
+        if new.is_empty() {
+            return Ok(first..end);
+        }
+        self.begin().await?;
+        let old = new
+            .iter()
+            .filter_map(|(cluster, _)| self.map.owned(*cluster));
+        let old: Vec<u64> = old.collect();
+        self.set(&new).await?;
+        self.given_up.borrow_mut().extend(old);
+        Ok(first..end)
+    }
+
+    /// Sets entries, of clusters in ascending order, in memory and in the file.
+    async fn set(&self, new: &[(u64, u64)]) -> io::Result<()> {
+        let entries = self.map.entries();
+        for new in new.chunk_by(|one, other| one.0 / entries == other.0 / entries) {
+            let index = (new[0].0 / entries) as usize;
+            let there = |map: &Map| map.tables.borrow().get(index).is_some_and(Option::is_some);
+            if !there(&self.map) {
+                let _grow = self.grow.lock().await;
+                if !there(&self.map) {
+                    self.add_table(index, new).await?;
+                    continue;
+                }
+            }
+            let mut pieces = BTreeSet::new();
+            if let Some(Some(table)) = self.map.tables.borrow_mut().get_mut(index) {
+                for (cluster, entry) in new {
+                    let at = cluster % entries;
+                    table[at as usize] = *entry;
+                    pieces.insert(at * 8 / self.piece());
+                }
+            }
+            let table = Map::table_at(self.map.l1.borrow()[index]);
+            for piece in pieces {
+                let tables = |map: &Map, range: Range<usize>| {
+                    let tables = map.tables.borrow();
+                    tables[index]
+                        .as_ref()
+                        .map_or(Buf::default(), |table| bytes(&table[range]))
+                };
+                self.write_piece(table, piece, tables).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn piece(&self) -> u64 {
+        PIECE.min(self.cluster())
+    }
+
+    /// Writes a piece of a table at `table` as it is then.
+    async fn write_piece(
+        &self,
+        table: u64,
+        piece: u64,
+        content: impl Fn(&Map, Range<usize>) -> Buf,
+    ) -> io::Result<()> {
+        let at = table + piece * self.piece();
+        // Else an older state could be written after a newer one.
+        let _alone = self.tables.lock(at..at + self.piece()).await;
+        let entries = (self.piece() / 8) as usize;
+        let first = piece as usize * entries;
+        let buf = content(&self.map, first..first + entries);
+        self.write_host(at, &buf).await
+    }
+
+    /// Adds a table with these entries; the caller has `grow`.
+    async fn add_table(&self, index: usize, new: &[(u64, u64)]) -> io::Result<()> {
+        let entries = self.map.entries();
+        let mut table = vec![0; entries as usize];
+        for (cluster, entry) in new {
+            table[(cluster % entries) as usize] = *entry;
+        }
+        let at = self.map.take(1) * self.cluster();
+        self.write_host(at, &bytes(&table)).await?;
+        self.file.flush().await?;
+        let known = map::entry(Place::Data(at));
+        match self.map.l1.borrow_mut().get_mut(index) {
+            Some(entry) => *entry = known,
+            None => return Err(wrong("a cluster behind the end")),
+        }
+        self.map.tables.borrow_mut()[index] = Some(table.into());
+        let piece = index as u64 * 8 / self.piece();
+        self.write_piece(self.header.l1_at, piece, |map, range| {
+            let l1 = map.l1.borrow();
+            let mut piece = vec![0; range.len()];
+            let have = &l1[range.start..range.end.min(l1.len())];
+            piece[..have.len()].copy_from_slice(have);
+            bytes(&piece)
+        })
+        .await
+    }
+
+    /// Before the first change: the header says that the counts are not right any more.
+    async fn begin(&self) -> io::Result<()> {
+        let mut dirty = self.dirty.lock().await;
+        if !*dirty {
+            self.mark(self.header.incompatible | DIRTY).await?;
+            *dirty = true;
+        }
+        Ok(())
+    }
+
+    async fn mark(&self, incompatible: u64) -> io::Result<()> {
+        let mut buf = Buf::new(self.piece() as usize);
+        read(&self.file, self.len.get(), 0, &mut buf).await?;
+        buf[INCOMPATIBLE_AT..][..8].copy_from_slice(&incompatible.to_be_bytes());
+        // What others have added, and we do not know to keep right.
+        buf[AUTOCLEAR_AT..][..8].fill(0);
+        self.write_host(0, &buf).await?;
+        self.file.flush().await
+    }
+
+    /// Writes down how often each cluster is used.
+    async fn write_counts(&self) -> io::Result<()> {
+        let size = self.cluster();
+        let each = size / 2;
+        let mut blocks = self.blocks.borrow().clone();
+        // Blocks are counted too, and may want another one.
+        loop {
+            let wanted = self.map.end().div_ceil(each) as usize;
+            if wanted > blocks.len() {
+                return Err(wrong(
+                    "the table of reference counts is full: qemu-img check -r all",
+                ));
+            }
+            match blocks[..wanted].iter_mut().find(|at| **at == 0) {
+                Some(at) => *at = self.map.take(1) * size,
+                None => break,
+            }
+        }
+        let mut counts = self.map.count(&self.header, &blocks, self.len.get())?;
+        counts.resize((self.map.end().div_ceil(each) * each) as usize, 0);
+        for (at, counts) in blocks.iter().zip(counts.chunks(each as usize)) {
+            let mut buf = Buf::zeroed(size as usize);
+            for (bytes, count) in buf.chunks_exact_mut(2).zip(counts) {
+                bytes.copy_from_slice(&count.to_be_bytes());
+            }
+            self.write_host(*at, &buf).await?;
+        }
+        // Blocks of clusters that there are no more.
+        for at in blocks
+            .iter()
+            .skip(self.map.end().div_ceil(each) as usize)
+            .filter(|at| **at != 0)
+        {
+            self.write_host(*at, &Buf::zeroed(size as usize)).await?;
+        }
+        self.write_host(self.header.table_at, &bytes(&blocks))
+            .await?;
+        *self.blocks.borrow_mut() = blocks;
+        self.file.flush().await
+    }
+}
+
+/// Numbers, as they are in the file.
+fn bytes(numbers: &[u64]) -> Buf {
+    let mut buf = Buf::new(numbers.len() * 8);
+    for (bytes, number) in buf.chunks_exact_mut(8).zip(numbers) {
+        bytes.copy_from_slice(&number.to_be_bytes());
+    }
+    buf
+}
+
+async fn numbers(file: &Raw, len: u64, at: u64, count: usize) -> io::Result<Vec<u64>> {
+    let mut numbers = Vec::with_capacity(count);
+    while numbers.len() < count {
+        let most = (count - numbers.len()).min(128 << 10);
+        let mut buf = Buf::new(most * 8);
+        read(file, len, at + 8 * numbers.len() as u64, &mut buf).await?;
+        let part = buf.chunks_exact(8).filter_map(|bytes| bytes.first_chunk());
+        numbers.extend(part.map(|bytes| u64::from_be_bytes(*bytes)));
+    }
+    Ok(numbers)
+}
+
+/// Reads from a file of `len` bytes, which goes on with zeroes.
+async fn read(file: &Raw, len: u64, at: u64, buf: &mut Buf) -> io::Result<()> {
+    let have = len.saturating_sub(at).min(buf.len() as u64) as usize;
+    buf[have..].fill(0);
+    match have {
+        0 => Ok(()),
+        _ if have == buf.len() => file.read(at, buf).await,
+        _ => file.read(at, &mut buf.part_mut(..have)).await,
+    }
+}
+
+async fn read_disk(disk: &AnyDisk, len: u64, at: u64, buf: &mut Buf) -> io::Result<()> {
+    let have = len.saturating_sub(at).min(buf.len() as u64) as usize;
+    buf[have..].fill(0);
+    match have {
+        0 => Ok(()),
+        _ if have == buf.len() => disk.read(at, buf).await,
+        _ => disk.read(at, &mut buf.part_mut(..have)).await,
+    }
+}
+
+impl Disk for Qcow2 {
+    fn info(&self) -> Info {
+        Info {
+            physical_block_size: 4096,
+            read_only: self.read_only,
+            discard: !self.read_only,
+            discard_granularity: self.cluster() as u32,
+            ..Info::new(self.header.size / 512 * 512)
+        }
+    }
+
+    async fn read(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
+        let range = self.around(at, buf.len() as u64);
+        let _shared = self.ranges.share(range).await;
+        self.fill(at, buf).await
+    }
+
+    async fn write(&self, at: u64, buf: &Buf, fua: bool) -> io::Result<()> {
+        let range = self.around(at, buf.len() as u64);
+        let direct = {
+            let _shared = self.ranges.share(range.clone()).await;
+            let pieces = self.pieces(at, buf.len() as u64);
+            let direct = pieces
+                .iter()
+                .all(|(_, place)| matches!(place, Place::Data(_)));
+            for (range, place) in pieces {
+                if let (true, Place::Data(host)) = (direct, place) {
+                    let part = (range.start - at) as usize..(range.end - at) as usize;
+                    self.write_host(host, &buf.part(part)).await?;
+                }
+            }
+            direct
+        };
+        if !direct {
+            let _alone = self.ranges.lock(range).await;
+            self.write_new(at, buf).await?;
+        }
+        match fua {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn flush(&self) -> io::Result<()> {
+        let given_up = self.given_up.take();
+        if let Err(error) = self.file.flush().await {
+            self.given_up.borrow_mut().extend(given_up);
+            return Err(error);
+        }
+        let size = self.cluster();
+        for cluster in given_up {
+            // It is free whether the file system takes the space back or not.
+            let _ = self.file.discard(cluster * size, size).await;
+            self.map.give([cluster]);
+        }
+        Ok(())
+    }
+
+    async fn discard(&self, at: u64, len: u64) -> io::Result<()> {
+        self.clear(at, len).await.map(drop)
+    }
+
+    async fn write_zeroes(&self, at: u64, len: u64, fua: bool) -> io::Result<()> {
+        let end = at + len;
+        let cleared = self.clear(at, len).await?;
+        let edges = match cleared.is_empty() {
+            true => [at..end, end..end],
+            false => [at..cleared.start, cleared.end.min(end)..end],
+        };
+        for edge in edges {
+            let mut at = edge.start;
+            while at < edge.end {
+                let buf = Buf::zeroed((edge.end - at).min(1 << 20) as usize);
+                self.write(at, &buf, false).await?;
+                at += buf.len() as u64;
+            }
+        }
+        match fua {
+            true => self.flush().await,
+            false => Ok(()),
+        }
+    }
+
+    async fn close(&self) -> io::Result<()> {
+        if let Some(backing) = &self.backing {
+            let _ = backing.close().await;
+        }
+        let mut dirty = self.dirty.lock().await;
+        if self.read_only || !*dirty {
+            return Ok(());
+        }
+        self.flush().await?;
+        self.write_counts().await?;
+        self.mark(self.header.incompatible & !DIRTY).await?;
+        *dirty = false;
+        Ok(())
+    }
+}
