@@ -2,13 +2,7 @@
 //! `blktap`: the extensions that this project brings, as a program.
 
 use std::process::ExitCode;
-use tap::Registry;
 
 fn main() -> ExitCode {
-    tap::program(extensions())
-}
-
-/// All extensions, a line for each.
-fn extensions() -> Registry {
-    Registry::new()
+    tap::program(extensions::registry())
 }

@@ -164,7 +164,7 @@ mod tests {
             }),
             [3]
         );
-        assert_eq!(hits(Rule { chance: 0, ..base }), []);
+        assert!(hits(Rule { chance: 0, ..base }).is_empty());
     }
 
     #[test]

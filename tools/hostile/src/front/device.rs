@@ -119,7 +119,11 @@ impl Device {
         let backend = backend.unwrap_or_default();
         store.watch(&format!("{backend}/state"), TOKEN)?;
         // What an earlier run has asked for, and was ended before it took it back.
-        for key in ["feature-persistent", "multi-queue-num-queues", "ring-page-order"] {
+        for key in [
+            "feature-persistent",
+            "multi-queue-num-queues",
+            "ring-page-order",
+        ] {
             store.remove(&format!("{node}/{key}"))?;
         }
         let (disk, written) = (Disk::default(), HashMap::new());
