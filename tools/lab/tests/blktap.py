@@ -493,13 +493,6 @@ def bad(tap, case):
         queue.be.words[0] = 1000
         tap.kick(1)
         return is_broken()
-    elif case == "lent":
-        ident, op, flags, sector, count = first()[:5]
-        queue.send(1, op, sector, count, NO_DATA, flags | GUEST, ident)
-        queue.send(2, op, sector, count, NO_DATA, flags | GUEST, ident)
-        queue.answer(ident, op)
-        tap.publish()
-        return is_broken()
     elif case == "guest":
         for i, ident in enumerate([0, 0x1234, 0x10000, 0xffffffff]):
             queue.send(i, READ, 0, 8, NO_DATA, GUEST, ident)
