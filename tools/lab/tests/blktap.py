@@ -452,13 +452,16 @@ def bad(tap, case):
     """Breaks a rule as soon as there is a request. True: the disk was taken away for it."""
     queue = tap.queues[0]
 
-    def first():
-        until = time.time() + 60
+    def first(count=1):
+        """The queue that is the first to have `count` requests, and these."""
+        got, until = [[] for _ in tap.queues], time.time() + 60
         while time.time() < until:
-            for request in queue.requests():
-                return request
+            for queue, requests in zip(tap.queues, got):
+                requests.extend(queue.requests())
+                if len(requests) >= count:
+                    return queue, requests
             tap.wait(1)
-        raise TimeoutError
+        raise TimeoutError("no requests")
 
     def is_broken():
         until = time.time() + 10
@@ -476,18 +479,18 @@ def bad(tap, case):
         return got
 
     if case == "unknown":
-        first()
+        queue, _ = first()
         queue.answer(0x77770001, READ)
     elif case == "twice":
-        ident, op = first()[:2]
-        queue.answer(ident, op, ERROR)
-        queue.answer(ident, op, ERROR)
         # As many answers as there were requests, so that it is the second one that is wrong.
-        first()
+        queue, requests = first(2)
+        ident, op = requests[0][:2]
+        queue.answer(ident, op, ERROR)
+        queue.answer(ident, op, ERROR)
     elif case == "overrun-fe":
-        first()
+        queue, _ = first()
         queue.fe.words[2] = 1000
-        tap.kick(1)
+        tap.kick((1 << len(tap.queues)) - 1)
         return is_broken()
     elif case == "overrun-be":
         queue.be.words[0] = 1000
