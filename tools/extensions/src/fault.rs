@@ -3,7 +3,7 @@
 //!
 //! - `fault/rule.rs`: which requests are hit
 
-mod rule;
+pub(crate) mod rule;
 
 use rule::{chance, Op, Random, Rule, ALWAYS, NAMES};
 use std::cell::RefCell;

@@ -141,6 +141,21 @@ impl Random {
     }
 }
 
+/// 128 tasks write a sector each of the first 64 KiB, at the same time; all is there.
+pub async fn fill_at_once(disk: &AnyDisk) {
+    let writes = (0..128u64).map(|block| {
+        let disk = disk.clone();
+        rt::spawn(async move { write(&disk, block * 512, &[block as u8; 512]).await })
+    });
+    rt::join_all(writes).await;
+    let mut have = vec![0; 65536];
+    read(disk, 0, &mut have).await;
+    assert!(have
+        .chunks(512)
+        .zip(0..)
+        .all(|(it, block)| it == [block; 512]));
+}
+
 /// `tasks` tasks at the same time, each with a piece of the disk to itself, write, discard, flush
 /// and read `count` times, and compare. Gives what the disk has in the end.
 pub async fn stress(disk: &AnyDisk, seed: u64, tasks: u64, count: u64) -> Vec<u8> {

@@ -2,6 +2,7 @@
 //! For tests: disks in memory that remember what was written and flushed when, and what they hold
 //! after a power cut at any moment.
 
+pub use crate::fault::rule::Op;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -56,14 +57,6 @@ impl World {
             rt::yield_now().await;
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Op {
-    Read,
-    Write,
-    Flush,
-    Discard,
 }
 
 struct Written {

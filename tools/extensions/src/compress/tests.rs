@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
-use crate::interop::{open, read, run, stress, write, Dir, Random};
+use crate::interop::{fill_at_once, open, read, run, stress, write, Dir, Random};
 use std::fs;
 use std::io;
-use tap::{rt, Buf};
+use tap::Buf;
 
 fn works(options: &str, size: &str) {
     let dir = Dir::new();
@@ -100,17 +100,7 @@ fn writes_to_one_cluster_at_once() {
     let file = dir.sparse("file", 4 << 20);
     run(async move {
         let disk = open(&format!("compress:create=2M+{file}")).await.unwrap();
-        let writes = (0..128u64).map(|block| {
-            let disk = disk.clone();
-            rt::spawn(async move { write(&disk, block * 512, &[block as u8; 512]).await })
-        });
-        rt::join_all(writes).await;
-        let mut have = vec![0; 65536];
-        read(&disk, 0, &mut have).await;
-        assert!(have
-            .chunks(512)
-            .zip(0..)
-            .all(|(it, block)| it == [block; 512]));
+        fill_at_once(&disk).await;
     });
 }
 

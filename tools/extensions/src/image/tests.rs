@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Images of qemu-img, and what qemu-img says of ours.
 
-use crate::interop::{open, read, run, sh, stress, try_sh, write, Dir, Random};
+use crate::interop::{fill_at_once, open, read, run, sh, stress, try_sh, write, Dir, Random};
 use std::fs;
-use tap::rt;
 
 /// What `qemu-img` makes raw of it.
 fn content(dir: &Dir, file: &str) -> Vec<u8> {
@@ -193,17 +192,7 @@ fn many_to_one_new_cluster() {
     let chain = format!("image:{file}");
     run(async move {
         let disk = open(&chain).await.unwrap();
-        let writes = (0..128u64).map(|block| {
-            let disk = disk.clone();
-            rt::spawn(async move { write(&disk, block * 512, &[block as u8; 512]).await })
-        });
-        rt::join_all(writes).await;
-        let mut have = vec![0; 65536];
-        read(&disk, 0, &mut have).await;
-        assert!(have
-            .chunks(512)
-            .zip(0..)
-            .all(|(it, block)| it == [block; 512]));
+        fill_at_once(&disk).await;
         disk.close().await.unwrap();
     });
     sh(&format!("qemu-img check -q {file}"));
