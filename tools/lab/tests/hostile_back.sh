@@ -10,7 +10,9 @@ tolerant=
 [ "$MODULES_FRONT" = ours ] || tolerant=--tolerant
 
 swap_driver back "$MODULES_BACK" || bail "no back end"
-guest_start g pv modules=none vcpus=2 || bail "no guest"
+# Pages that are not zeroed by the kernel itself, and are full: what the driver does not zero shows.
+guest_start g pv modules=none vcpus=2 append=init_on_alloc=0 || bail "no guest"
+guest_run g 'dd if=/dev/urandom of=/tmp/full bs=1M count=64 2>/dev/null; rm /tmp/full'
 guest_run g "$free_at_once"
 if [ "$MODULES_FRONT" = ours ]; then
 	guest_driver g ours
