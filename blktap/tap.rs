@@ -179,13 +179,21 @@ impl Tap {
             let hint = (header(0)?, header(RING_PAGES)?);
             attachment.hints.push(hint, GFP_KERNEL)?;
         }
-        let control = self.shared.control.lock();
-        self.shared.set_policy(policy);
+        let control = self.my_turn()?;
+        // The queues look at the program, then at the phase. Nothing is sent before the mode is the
+        // wanted one: a program that waits here could not answer, and the change waits for answers.
+        let phase = self.shared.phase();
+        let switching = phase.mode != mode;
+        self.shared.set_phase(Phase { switching, ..phase });
         self.shared.set_program(generation);
-        drop(control);
+        self.shared.set_policy(policy);
+        if switching {
+            self.change(control, mode, |phase| phase.switching = true)?;
+        } else {
+            drop(control);
+            self.shared.kick_all();
+        }
         self.shared.tell();
-        self.shared.kick_all();
-        self.switch(mode)?;
 
         it.guest_bytes = guest.wrapping_mul(PAGE_SIZE) as u32;
         it.own_bytes = own.wrapping_mul(PAGE_SIZE) as u32;
