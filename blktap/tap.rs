@@ -257,6 +257,8 @@ impl Tap {
             removing: false,
             change: now.change,
         });
+        // From here on nobody attaches: it would be to something that goes.
+        control.gone |= now.removing && result.is_ok();
         // The policy counts if the program has gone meanwhile.
         shared.apply_policy();
         control.switching = false;
@@ -282,16 +284,32 @@ impl Tap {
     ///
     /// `EINTR`: the mode is passthrough then, and no program is served.
     pub(crate) fn remove(&self) -> Result {
+        let control = self.shared.control.lock();
+        if control.gone {
+            return Err(ENODEV);
+        }
+        // A change under way may wait for a program that does not answer, and this one for that.
+        self.dismiss();
+        drop(control);
+        self.shared.kick_all();
         let control = self.my_turn()?;
-        self.shared.set_policy(Policy::Passthrough);
-        self.shared.set_program(0);
+        self.dismiss();
         self.change(control, Mode::Passthrough, |phase| {
             phase.mode = Mode::Passthrough;
             phase.removing = true;
         })?;
+        // The place is free before anybody is told so.
+        self.slot.clear(self);
         self.end();
-        self.slot.clear();
         Ok(())
+    }
+
+    /// Serves no program any more, as if it had gone, and takes its requests to the disk. With
+    /// `control` held.
+    fn dismiss(&self) {
+        self.shared.set_policy(Policy::Passthrough);
+        self.shared.set_program(0);
+        self.shared.apply_policy();
     }
 
     /// Waits until nobody else changes something.
@@ -320,8 +338,12 @@ impl Tap {
     }
 
     /// Sets what the guest is to see.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when the tap has gone.
     pub(crate) fn set_geometry(&self, geometry: &Geometry) -> Result {
-        self.slot.set_geometry(geometry)?;
+        self.slot.set_geometry(self, geometry)?;
         self.shared.tell();
         Ok(())
     }
