@@ -401,6 +401,8 @@ impl tap::Tap for Tap {
 
     fn connected(&self, queues: usize) {
         self.shared.control.lock().connected = queues as u32;
+        // A change may have waited for a queue whose thread never came to look here.
+        self.shared.changed.notify_all();
         self.shared.tell();
     }
 
