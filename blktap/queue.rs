@@ -168,7 +168,7 @@ impl TapQueue for Queue {
         self.shared.take_attention(self.index);
         let mut inner = self.inner.lock();
         inner.take_done(desk);
-        inner.follow(self);
+        inner.follow(self, desk);
         while let Some(number) = desk.arrived() {
             inner.count(desk, number);
             // There is room for all that the guest's ring holds.
@@ -225,10 +225,13 @@ impl TapQueue for Queue {
 
 impl Inner {
     /// Follows the programs that go and come.
-    fn follow(&mut self, queue: &Queue) {
+    fn follow(&mut self, queue: &Queue, desk: &mut Desk<'_>) {
         let now = queue.shared.program();
-        if let Some(program) = &self.program {
-            self.dying |= program.generation != now;
+        let left = |program: &Program| program.generation != now;
+        if !self.dying && self.program.as_ref().is_some_and(left) {
+            // What it has answered before is done; whether it then broke a rule is all the same.
+            let _ = self.take_answers(desk);
+            self.dying = true;
         }
         // What is on its way to the disk is to come there before what is sent again.
         if self.dying && self.own == 0 {
