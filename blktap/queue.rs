@@ -54,6 +54,8 @@ struct Inner {
     program: Option<Program>,
     /// The program has gone, but requests of its are still on their way to the disk.
     dying: bool,
+    /// There is a thread.
+    open: bool,
     waiting: Fifo<KVec<u16>>,
     sent: Sent<KVec<Entry>>,
     /// Room for requests that are about to be sent, and answers that are about to be given.
@@ -85,6 +87,7 @@ impl Queue {
         let inner = Inner {
             program: None,
             dying: false,
+            open: false,
             waiting: Fifo::new(KVec::new()),
             sent: Sent::new(entries),
             going: KVec::with_capacity(front::BATCH, GFP_KERNEL)?,
@@ -118,6 +121,13 @@ impl Queue {
             .is_some_and(|next| next.generation == generation)
         {
             *next = None;
+        }
+        drop(next);
+        // With a thread this is the thread's, which has been woken.
+        let mut inner = self.inner.lock();
+        let of = |program: &Program| program.generation == generation;
+        if !inner.open && inner.program.as_ref().is_some_and(of) {
+            inner.part();
         }
     }
 
@@ -155,6 +165,7 @@ impl TapQueue for Queue {
         numbers.extend_with(places, 0, GFP_KERNEL)?;
         inner.waiting = Fifo::new(numbers);
         inner.own = 0;
+        inner.open = true;
         drop(inner);
         self.shared.set_bell(self.index, Some(bell));
         Ok(())
@@ -218,6 +229,7 @@ impl TapQueue for Queue {
                 self.shared.poll.notify_all();
             }
         }
+        inner.open = false;
         drop(inner);
         self.shared.set_bell(self.index, None);
     }
@@ -235,13 +247,7 @@ impl Inner {
         }
         // What is on its way to the disk is to come there before what is sent again.
         if self.dying && self.own == 0 {
-            let waiting = &mut self.waiting;
-            self.sent.take_back(|entry| {
-                // There is room, as before.
-                let _ = waiting.push_first(entry.request);
-            });
-            self.program = None;
-            self.dying = false;
+            self.part();
         }
         if self.program.is_none() && now != 0 {
             let mut next = queue.next.lock();
@@ -249,6 +255,17 @@ impl Inner {
                 self.program = next.take();
             }
         }
+    }
+
+    /// Takes back what the program has, and lets go of it.
+    fn part(&mut self) {
+        let waiting = &mut self.waiting;
+        self.sent.take_back(|entry| {
+            // There is room, as before.
+            let _ = waiting.push_first(entry.request);
+        });
+        self.program = None;
+        self.dying = false;
     }
 
     /// Serves the rings; true: there is more to do.
