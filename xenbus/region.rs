@@ -81,7 +81,7 @@ impl Region {
         if !page.is_null() {
             return Ok(page);
         }
-        let fresh = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+        let fresh = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
         let new = fresh.as_ptr();
         // INVARIANT: From here on its only reference is the region's.
         match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
