@@ -57,9 +57,36 @@ check "a request is with the program" wait_for 20 in_flight 0
 tap_kill
 check_fails "error: it fails" guest_wait g dd
 check_fails "... and so do those that come later" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+tap_start last "$id" "$n" --policy error
+check "... but for what a program has answered that goes at once" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
 rm "$stall"
 tap_start noop "$id" "$n" --policy passthrough
 check "... until there is a program" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+tap_stop
+
+# Programs that want another mode than the one before them, with requests held for them.
+touch "$stall"
+guest_bg g reads 'until [ -e /tmp/done ]; do dd if=/dev/xvdb of=/dev/null bs=4k count=8 iflag=direct 2>/dev/null; done'
+bad=0
+for i in 1 2 3 4; do
+	tap_start noop "$id" "$n" --stall "$stall" && wait_for 20 in_flight 0 || bad=1
+	tap_kill
+	tap_start ram "$id" "$n" --stall "$stall" && wait_for 20 in_flight 0 || bad=1
+	tap_kill
+done
+is "another mode with requests held" "$bad" 0
+rm "$stall"
+tap_start noop "$id" "$n" --policy passthrough
+guest_run g 'touch /tmp/done'
+check "... which are answered in the end" guest_wait g reads
+tap_stop
+
+# Each write made a barrier: the disk flushes before and after it.
+flushes() { awk '{ print $16 }' "/sys/block/${disk#/dev/}/stat"; }
+tap_start guest "$id" "$n" --barrier
+before=$(flushes)
+check "writes" guest_run g 'dd if=/dev/zero of=/dev/xvdb bs=4k count=4 oflag=direct 2>/dev/null'
+check "... are stable" [ "$(flushes)" -ge "$((before + 4))" ]
 tap_stop
 
 # Rules broken. The other disk goes on, and this one as the policy says.
