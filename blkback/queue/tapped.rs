@@ -24,6 +24,8 @@ pub(super) struct Side {
     grown: bool,
     /// Another queue has a barrier.
     paused: bool,
+    /// Something has changed since the tap was called, of which nothing else tells.
+    more: bool,
 }
 
 /// How long a program has to answer what it has when the service ends, in milliseconds.
@@ -45,6 +47,8 @@ impl Side {
     /// The other queue's barrier is through.
     pub(super) fn resume(&mut self) {
         self.paused = false;
+        // There may be requests that waited for this, and no event to come.
+        self.more = true;
     }
 
     fn sent(&self) -> usize {
@@ -67,7 +71,7 @@ impl Queue {
                 .tap
                 .tap
                 .as_ref()
-                .is_some_and(|tap| tap.queue.attention())
+                .is_some_and(|tap| self.tap.more || tap.queue.attention())
     }
 
     /// Looks whether there is another tap, and calls the tap if it has something to do.
@@ -125,7 +129,8 @@ impl Queue {
             let Some(tap) = &self.tap.tap else {
                 return;
             };
-            let work = tap.queue.attention()
+            let work = core::mem::take(&mut self.tap.more)
+                || tap.queue.attention()
                 || !self.tap.arrived.is_empty()
                 || self.stage.any_tap_done()
                 || (round == 0 && self.tap.load.divert);
@@ -136,7 +141,8 @@ impl Queue {
             let bad = self.at_desk(false, |desk| queue.pass(desk));
             self.stage.send();
             self.back_off(bad, thread);
-            self.finish(thread);
+            // What the disk has done by now is not in its list any more, so that it wakes nobody.
+            self.tap.more = self.finish(thread);
         }
     }
 
