@@ -127,7 +127,7 @@ impl Queue {
         let mut inner = self.inner.lock();
         let of = |program: &Program| program.generation == generation;
         if !inner.open && inner.program.as_ref().is_some_and(of) {
-            inner.part();
+            inner.let_go();
         }
     }
 
@@ -179,7 +179,7 @@ impl TapQueue for Queue {
         self.shared.take_attention(self.index);
         let mut inner = self.inner.lock();
         inner.take_done(desk);
-        inner.follow(self, desk);
+        let parted = inner.follow(self, desk);
         while let Some(number) = desk.arrived() {
             inner.count(desk, number);
             // There is room for all that the guest's ring holds.
@@ -206,6 +206,9 @@ impl TapQueue for Queue {
         let report = inner.is_settled(&self.shared, desk);
         let load = inner.load(&self.shared);
         drop(inner);
+        if parted {
+            self.shared.kick_all();
+        }
         if let Some(change) = report {
             self.shared.report(self.index, change);
         }
@@ -236,8 +239,9 @@ impl TapQueue for Queue {
 }
 
 impl Inner {
-    /// Follows the programs that go and come.
-    fn follow(&mut self, queue: &Queue, desk: &mut Desk<'_>) {
+    /// Follows the programs that go and come. True: nothing of one that has gone is on its way to
+    /// the disk any more, and all queues are to be told.
+    fn follow(&mut self, queue: &Queue, desk: &mut Desk<'_>) -> bool {
         let now = queue.shared.program();
         let left = |program: &Program| program.generation != now;
         if !self.dying && self.program.as_ref().is_some_and(left) {
@@ -245,20 +249,28 @@ impl Inner {
             let _ = self.take_answers(desk);
             self.dying = true;
         }
-        // What is on its way to the disk is to come there before what is sent again.
-        if self.dying && self.own == 0 {
-            self.part();
+        // What is on its way to the disk, by any queue, is to come there before what is sent again.
+        let gone = self.own == 0 && (self.dying || self.program.is_none());
+        let parted = gone && queue.shared.parted(queue.index);
+        if !gone || queue.shared.is_parting() {
+            return parted;
         }
+        if self.dying {
+            self.let_go();
+        }
+        // Not the one that was there before the look at those that have gone: it may be one of them.
+        let now = queue.shared.program();
         if self.program.is_none() && now != 0 {
             let mut next = queue.next.lock();
             if next.as_ref().is_some_and(|next| next.generation == now) {
                 self.program = next.take();
             }
         }
+        parted
     }
 
     /// Takes back what the program has, and lets go of it.
-    fn part(&mut self) {
+    fn let_go(&mut self) {
         let waiting = &mut self.waiting;
         self.sent.take_back(|entry| {
             // There is room, as before.
@@ -322,10 +334,10 @@ impl Inner {
 
     /// Sends requests where they go while no program has them.
     fn without_program(&mut self, shared: &Shared, desk: &mut Desk<'_>) {
-        if self.dying || desk.is_ending() {
+        let phase = shared.phase();
+        if self.dying || desk.is_ending() || shared.is_parting() {
             return;
         }
-        let phase = shared.phase();
         let orphaned = self.program.is_none() && shared.program() == 0;
         if phase.mode == Mode::Passthrough && !phase.switching {
             if !desk.is_paused() {
@@ -364,7 +376,8 @@ impl Inner {
                 || self.dying
                 || !self.waiting.is_empty()
                 || !self.sent.is_empty()
-                || self.own > 0,
+                || self.own > 0
+                || shared.is_parting(),
             waiting: self.waiting.len(),
             sent: self.sent.len(),
             alive: self.program.is_some() && !self.dying,

@@ -289,11 +289,11 @@ impl Tap {
             return Err(ENODEV);
         }
         // A change under way may wait for a program that does not answer, and this one for that.
-        self.dismiss();
+        self.dismiss(&control);
         drop(control);
         self.shared.kick_all();
         let control = self.my_turn()?;
-        self.dismiss();
+        self.dismiss(&control);
         self.change(control, Mode::Passthrough, |phase| {
             phase.mode = Mode::Passthrough;
             phase.removing = true;
@@ -304,11 +304,10 @@ impl Tap {
         Ok(())
     }
 
-    /// Serves no program any more, as if it had gone, and takes its requests to the disk. With
-    /// `control` held.
-    fn dismiss(&self) {
+    /// Serves no program any more, as if it had gone, and takes its requests to the disk.
+    fn dismiss(&self, control: &Control) {
         self.shared.set_policy(Policy::Passthrough);
-        self.shared.set_program(0);
+        self.shared.part(control);
         self.shared.apply_policy();
     }
 
