@@ -11,6 +11,7 @@ Documentation/blktap.md explains it. Run as a program, it is what the tests need
     blktap.py be DOMID HANDLE [...]       reads and writes the disk by itself (--check)
     blktap.py bad CASE DOMID HANDLE       breaks a rule
     blktap.py last DOMID HANDLE           answers what comes first, and is gone at once
+    blktap.py cross DOMID HANDLE          gets a request by one queue, and asks the disk by another
     blktap.py stuck DOMID HANDLE          waits for a change that waits for its answers
     blktap.py abuse DOMID HANDLE          makes calls that are refused
     blktap.py cycle|fork|exec DOMID HANDLE
@@ -475,6 +476,16 @@ def last(tap):
     os._exit(0)
 
 
+def cross(tap):
+    """Has a request of one queue, and reads from the disk by another one."""
+    queue, _ = first(tap)
+    other = next(q for q in tap.queues if q is not queue)
+    other.send(1, READ, 0, 8, tap.guest_bytes // SECTOR)
+    tap.publish()
+    print("sent", flush=True)
+    time.sleep(600)
+
+
 def stuck(tap):
     """Has a request, and waits for a change that waits for the answer. After the tap has been taken
     away, says what the disk of the next program is like."""
@@ -598,6 +609,8 @@ def main():
         sys.exit(not bad(tap, a.words[0]))
     elif a.what == "last":
         last(attach("interpose"))
+    elif a.what == "cross":
+        cross(attach("interpose", own_bytes=1 << 20))
     elif a.what == "stuck":
         stuck(attach("interpose"))
     elif a.what == "abuse":
