@@ -355,7 +355,8 @@ impl Inner {
     /// The change of which it is to be reported that nothing goes the old way any more.
     fn is_settled(&mut self, shared: &Shared, desk: &Desk<'_>) -> Option<u16> {
         let phase = shared.phase();
-        let settled = !self.dying && self.own == 0 && self.sent.is_empty();
+        // While another queue is waited for, requests come here, and must not be found by the end.
+        let settled = !self.dying && self.own == 0 && self.sent.is_empty() && !shared.is_parting();
         let settled = match (phase.switching, phase.removing) {
             (false, false) => false,
             (true, _) => settled && desk.is_idle(),

@@ -169,7 +169,9 @@ impl Shared {
     /// Serves no program any more. The guest's requests go nowhere before the disk has done all that
     /// the last one has asked for, by any queue: it would do that after what they ask for.
     pub(crate) fn part(&self, control: &Control) {
-        self.parting.fetch_or(control.open, Ordering::SeqCst);
+        if self.program() != 0 {
+            self.parting.fetch_or(control.open, Ordering::SeqCst);
+        }
         self.set_program(0);
     }
 
