@@ -252,14 +252,15 @@ impl Inner {
         // What is on its way to the disk, by any queue, is to come there before what is sent again.
         let gone = self.own == 0 && (self.dying || self.program.is_none());
         let parted = gone && queue.shared.parted(queue.index);
+        // After that: the one that was there before may be one of those that have gone. And before
+        // what follows: this one may have come after one whose requests are on their way.
+        let now = queue.shared.program();
         if !gone || queue.shared.is_parting() {
             return parted;
         }
         if self.dying {
             self.let_go();
         }
-        // Not the one that was there before the look at those that have gone: it may be one of them.
-        let now = queue.shared.program();
         if self.program.is_none() && now != 0 {
             let mut next = queue.next.lock();
             if next.as_ref().is_some_and(|next| next.generation == now) {
