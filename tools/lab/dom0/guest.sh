@@ -40,7 +40,8 @@ guest_start() {
 		[ -z "$disks" ] || echo "disk=[$disks]"
 		echo "extra='console=hvc0 quiet loglevel=4 panic=-1 $LAB_CMDLINE lab.name=$name $append'"
 		echo "on_poweroff='destroy'"
-		echo "on_reboot='destroy'"
+		# none reboots; what Xen calls so is a triple fault, and its registers are among the logs then
+		echo "on_reboot='preserve'"
 		echo "on_crash='destroy'"
 		echo "$config"
 	} >"$dir/cfg"
@@ -199,10 +200,21 @@ guest_destroy() {
 	local id
 	id=$(guest_domid "$1")
 	if [ -n "$id" ]; then
+		[ "$(cat "$LAB_STATE/guests/$1/type")" = pv ] || guest_registers "$1" "$id"
 		timeout -k 5 $((60 * LAB_STRETCH)) xl destroy "$id" 2>/dev/null
 		wait_for 20 guest_gone "$id" || return 1
 	fi
 	rm -rf "${LAB_STATE:?}/guests/$1"
+}
+
+# A guest that has met a triple fault leaves its registers among the logs.
+guest_registers() {
+	local file=$LAB_STATE/logs/registers-$1
+	xl list "$2" 2>/dev/null | grep -q -- ' ---s-- ' || return 0
+	for ctx in /usr/lib/xen-*/bin/xenctx; do
+		"$ctx" -a "$2" 0 >"$file" 2>&1
+	done
+	diag "guest $1 has shut down by itself: $(head -n 1 "$file"); see registers-$1 among the logs"
 }
 
 guest_gone() {
