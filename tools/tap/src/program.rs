@@ -10,7 +10,7 @@ mod serve;
 use crate::chain::{Chain, Registry};
 use crate::rt::{self, Fd};
 use crate::sys::os;
-use crate::{op, Buf};
+use crate::{op, AnyDisk, Buf, Disk};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io;
 use std::process::ExitCode;
@@ -70,6 +70,12 @@ pub fn program(registry: Registry) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The `main` of a program with one filter, `name`, which `make` makes of the disk below. What else
+/// it has are those of [`Registry::new`].
+pub fn filter<D: Disk>(name: &'static str, make: fn(AnyDisk) -> D) -> ExitCode {
+    program(Registry::new().with_filter(name, make))
 }
 
 /// Reads a chain that a front without a disk of its own is to serve.

@@ -156,7 +156,7 @@ impl Chain {
 
     fn options(&self, link: &Link, given: Vec<Given>, below: Option<AnyDisk>) -> Options {
         Options {
-            entry: link.entry,
+            entry: link.entry.clone(),
             chain: self.text.clone(),
             registry: self.registry.clone(),
             given,
@@ -292,7 +292,7 @@ fn link<'a>(registry: &Registry, part: &'a str) -> Result<Link, (&'a str, String
         }
     }
     Ok(Link {
-        entry: *entry,
+        entry: entry.clone(),
         given,
     })
 }
