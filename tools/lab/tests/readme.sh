@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # What README.md says on writing a tap, to the letter: put in, killed, changed, put back, taken away.
+# Then the same disk with the example in C.
 # timeout: 120
 swap_driver back ours || bail "no back end"
 guest_get pv1 pv || bail "no guest"
@@ -45,6 +46,23 @@ check "writes are slow now" [ "$took" -ge 50 ]
 check "take it away" block 8
 check "the guest has not noticed" guest_wait -t 60 pv1 load
 check "nothing of it is left" eval '[ "$(tapctl list --json)" = "[]" ]'
+id=$(guest_domid pv1)
+n=$(disk_id "$id" xvdb)
+count "$id" "$n" >"$LAB_STATE/count.log" 2>&1 &
+counter=$!
+check "the example in C attaches" wait_for 20 eval 'tapctl list | grep -q xvdb.*interpose'
+check "fio verify" guest_run -t 60 pv1 'fio --name=v --filename=/dev/xvdb --size=8M --rw=randrw --bsrange=4k-64k --ioengine=libaio --iodepth=16 --direct=1 --fsync=32 --verify=crc32c --output-format=terse >/dev/null'
+check "10 MiB more in pieces of 4 KiB" guest_run pv1 'dd if=/dev/xvdb of=/dev/null bs=4k count=2560 iflag=direct 2>/dev/null'
+sleep 2
+tail -1 "$LAB_STATE/count.log" | sed 's/^/# /'
+check "it has seen that" [ "$(tail -1 "$LAB_STATE/count.log" | sed "s/reads [0-9]* .\([0-9]*\).*/\1/")" -ge 20480 ]
+check "... and flushes" eval 'tail -1 "$LAB_STATE/count.log" | grep -q "flushes [1-9]"'
+guest_bg pv1 load 'fio --name=v --filename=/dev/xvdb --size=8M --rw=randrw --bs=4k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --time_based --runtime=5 --output-format=terse >/dev/null'
+sleep 2
+kill -9 "$counter"
+check "killed under load, the disk serves the guest" guest_wait -t 60 pv1 load
+is "... without it" "$(tapctl list --json | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["mode"])')" passthrough
+check "take the tap away" tapctl detach pv1 xvdb
 check "detach the disk" disk_detach pv1 xvdb
 rm -rf "$place" /run/blktap/*.log "$updates"
 depmod
