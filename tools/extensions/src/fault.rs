@@ -5,7 +5,8 @@
 
 pub(crate) mod rule;
 
-use rule::{chance, Op, Random, Rule, ALWAYS, NAMES};
+use crate::random::Random;
+use rule::{chance, Op, Rule, ALWAYS, NAMES};
 use std::cell::RefCell;
 use std::io;
 use std::time::Duration;
@@ -43,10 +44,10 @@ impl Fault {
 
     /// Makes some bytes wrong; those that it draws twice may be right again.
     fn spoil(&self, buf: &mut Buf) {
-        let random = &mut self.rule.borrow_mut().random;
+        let random = &self.rule.borrow().random;
         let len = buf.len() as u64;
         for _ in 0..self.corrupt.min(len) {
-            let (at, bits) = ((random.next() >> 8) % len, (random.next() >> 8) % 255 + 1);
+            let (at, bits) = (random.below(len), random.below(255) + 1);
             buf[at as usize] ^= bits as u8;
         }
     }
