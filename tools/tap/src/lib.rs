@@ -69,5 +69,5 @@ pub use file::Raw;
 pub use noop::Noop;
 pub use program::{filter, program};
 pub use sys::buf::{Buf, Part, PartMut, ALIGN};
+pub use sys::op;
 pub use sys::os::lock;
-pub use sys::uring as op;

@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::log::Log;
 use crate::program::Stop;
 use crate::rt::{self, Either, Flag};
-use crate::sys::uring::Watch;
+use crate::sys::watch::Watch;
 use crate::{AnyDisk, Info};
 use protocol::tap::ioctl::{self, geometry, Attach, Geometry, NO_DATA, WAIT};
 use protocol::tap::{Mode, Policy, State, SECTOR_SIZE};
