@@ -38,6 +38,7 @@
 //! - [`rt`]: tasks, time, and what tasks of a thread share
 //! - `file.rs`, `noop.rs`: the extensions `raw` and `noop`
 //! - [`program`]: `main`, for a program with these or other extensions
+//! - [`docs`]: man pages and completions of programs
 //! - [`net`]: streams for those that talk to another machine
 //! - [`dev`]: the front that serves a disk to a Xen guest, and `/dev/blktap` for other programs
 //! - [`nbd`]: the front that serves a disk to NBD clients
@@ -53,6 +54,7 @@
 pub mod chain;
 pub mod dev;
 mod disk;
+pub mod docs;
 mod file;
 pub mod log;
 pub mod nbd;

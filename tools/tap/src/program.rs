@@ -3,16 +3,19 @@
 //!
 //! - `program/run.rs`: `run`, a guest's disk
 //! - `program/serve.rs`: `serve`, the NBD server
+//! - `program/page.rs`: the man page's end
 
+mod page;
 mod run;
 mod serve;
 
 use crate::chain::{Chain, Registry};
 use crate::rt::{self, Fd};
 use crate::sys::os;
-use crate::{op, AnyDisk, Buf, Disk};
+use crate::{docs, op, AnyDisk, Buf, Disk};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +41,9 @@ enum Command {
     },
     /// List the extensions and their options
     Extensions,
+    /// Write the man page or a shell's completions to standard output
+    #[command(hide = true)]
+    Generate { what: docs::Kind },
 }
 
 /// The `main` of a program with the extensions of `registry`.
@@ -62,6 +68,9 @@ pub fn program(registry: Registry) -> ExitCode {
             println!("{}", help.trim_end());
             Ok(())
         }
+        Command::Generate { what } => {
+            docs::generate(Args::command().name(name()), what, &page::end(&registry))
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -76,6 +85,13 @@ pub fn program(registry: Registry) -> ExitCode {
 /// it has are those of [`Registry::new`].
 pub fn filter<D: Disk>(name: &'static str, make: fn(AnyDisk) -> D) -> ExitCode {
     program(Registry::new().with_filter(name, make))
+}
+
+/// What this program was called as.
+fn name() -> &'static str {
+    let path = std::env::args_os().next().unwrap_or_default();
+    let name = Path::new(&path).file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned().leak()
 }
 
 /// Reads a chain that a front without a disk of its own is to serve.
