@@ -69,7 +69,7 @@ pub use chain::{Extension, Opt, Options, Registry};
 pub use disk::{AnyDisk, Disk, Info};
 pub use file::Raw;
 pub use noop::Noop;
-pub use program::{filter, program};
+pub use program::{filter, program, program_with, say, Verb};
 pub use sys::buf::{Buf, Part, PartMut, ALIGN};
 pub use sys::op;
 pub use sys::os::lock;

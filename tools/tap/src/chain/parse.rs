@@ -30,6 +30,23 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// For people, behind "error: ": the chain, a mark under the part, what is wrong.
+    pub fn picture(&self) -> String {
+        let at = self.chain.find(&self.part);
+        let Some(at) = at.filter(|_| !self.part.is_empty()) else {
+            return self.to_string();
+        };
+        let text = "error: ".len();
+        let mark = text + self.chain[..at].chars().count();
+        let under = "^".repeat(self.part.chars().count());
+        format!(
+            "{}\n{:mark$}{under}\n{:text$}{}",
+            self.chain, "", "", self.what
+        )
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
@@ -110,6 +127,22 @@ impl Chain {
             registry: registry.clone(),
             links: links.into_iter().map(|(_, link)| link).collect(),
         })
+    }
+
+    /// How it was read: a line for each extension, with its options; the last one says what is
+    /// behind that.
+    pub fn description(&self) -> String {
+        let mut text = String::new();
+        for link in &self.links {
+            let given = |given: &Given| format!(" {}={}", given.name, given.value);
+            let given: String = link.given.iter().map(given).collect();
+            text += format!("{:<12}{given}", link.entry.name).trim_end();
+            text.push('\n');
+        }
+        text + match self.is_filter() {
+            true => "over the guest's own disk\n",
+            false => "in the place of the guest's disk\n",
+        }
     }
 
     /// As it was written.
