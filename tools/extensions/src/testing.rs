@@ -370,6 +370,16 @@ pub async fn open_over(below: &Fake, text: &str) -> io::Result<AnyDisk> {
     chain.open(Some(below.any())).await
 }
 
+/// A chain as hooks, with a guest and a disk.
+pub async fn rehearsal(text: &str) -> io::Result<tap::dev::Rehearsal> {
+    let registry = std::sync::Arc::new(crate::registry());
+    let chain = tap::chain::Chain::parse(&registry, text)?;
+    if !chain.is_hooks() {
+        return Err(io::Error::other("these are not all hooks"));
+    }
+    Ok(tap::dev::Rehearsal::new(chain.open_hooks().await?))
+}
+
 /// A folder that goes when it is dropped.
 pub struct Folder(pub std::path::PathBuf);
 

@@ -162,9 +162,13 @@ impl Chain {
     }
 
     /// Whether it is of filters that are all hooks: see
-    /// [`Extension::HOOK`](super::Extension::HOOK).
+    /// [`Extension::is_hook`](super::Extension::is_hook).
     pub fn is_hooks(&self) -> bool {
-        self.is_filter() && self.links.iter().all(|link| link.entry.hook.is_some())
+        let is_hook = |link: &Link| {
+            let options = self.options(link, link.given.clone(), None);
+            (link.entry.is_hook)(&options)
+        };
+        self.is_filter() && self.links.iter().all(is_hook)
     }
 
     /// Opens all of it as [hooks](Self::is_hooks), the last one first; they are given in the chain's
@@ -175,15 +179,10 @@ impl Chain {
     pub async fn open_hooks(&self) -> io::Result<Vec<Rc<dyn Hook>>> {
         let mut hooks = Vec::new();
         for link in self.links.iter().rev() {
-            let Some(open) = link.entry.hook else {
-                let what = format!("{} is no hook", link.entry.name);
-                return Err(io::Error::other(what));
-            };
-            hooks.insert(
-                0,
-                open(&self.options(link, link.given.clone(), None)).await?,
-            );
+            let options = self.options(link, link.given.clone(), None);
+            hooks.push((link.entry.hook)(&options).await?);
         }
+        hooks.reverse();
         Ok(hooks)
     }
 

@@ -91,9 +91,12 @@ pub trait Extension: Disk + Sized {
     /// one thread serves all queues.
     const PARALLEL: bool = false;
 
-    /// Whether it is a filter that can be had as a [`Hook`](crate::dev::Hook) too, by
-    /// [`hook`](Self::hook): one that does not look at data.
-    const HOOK: bool = false;
+    /// Whether, with these options, it is a filter that can be had as a [`Hook`](crate::dev::Hook)
+    /// too, by [`hook`](Self::hook): one that does not look at data. The options need not be right.
+    fn is_hook(options: &Options) -> bool {
+        let _ = options;
+        false
+    }
 
     /// Makes one as a hook. There is no disk below to be asked then.
     async fn hook(options: &Options) -> io::Result<Rc<dyn Hook>> {
@@ -125,8 +128,8 @@ pub struct Entry {
     /// [`Extension::PARALLEL`].
     pub parallel: bool,
     pub(super) open: Arc<Open>,
-    /// If it can be had so.
-    pub(super) hook: Option<OpenHook>,
+    pub(super) is_hook: fn(&Options) -> bool,
+    pub(super) hook: OpenHook,
 }
 
 impl Entry {
@@ -138,7 +141,8 @@ impl Entry {
             filter: E::FILTER,
             parallel: E::PARALLEL,
             open: Arc::new(|options| Box::pin(async { Ok(AnyDisk::new(E::open(options).await?)) })),
-            hook: E::HOOK.then_some(|options| Box::pin(E::hook(options))),
+            is_hook: E::is_hook,
+            hook: |options| Box::pin(E::hook(options)),
         }
     }
 
@@ -177,7 +181,8 @@ impl Registry {
             open: Arc::new(move |options| {
                 Box::pin(async move { Ok(AnyDisk::new(make(options.below()?))) })
             }),
-            hook: None,
+            is_hook: |_| false,
+            hook: |_| Box::pin(async { Err(io::ErrorKind::Unsupported.into()) }),
         })
     }
 
