@@ -42,6 +42,7 @@
 //! - [`net`]: streams for those that talk to another machine
 //! - [`dev`]: the front that serves a disk to a Xen guest, and `/dev/blktap` for other programs
 //! - [`nbd`]: the front that serves a disk to NBD clients
+//! - [`ublk`]: the front that makes a disk a block device of this machine
 //!
 //! The runtime is our own, of some hundred lines over the crate io-uring: a queue of a tap is a
 //! thread that has its rings, its tasks and its io_uring to itself, and passes on what a round of
@@ -63,6 +64,7 @@ mod noop;
 mod program;
 pub mod rt;
 mod sys;
+pub mod ublk;
 pub mod vdev;
 
 pub use chain::{Extension, Opt, Options, Registry};

@@ -2,7 +2,7 @@
 //! The command line of a program that has extensions.
 //!
 //! - `program/run.rs`: `run`, a guest's disk
-//! - `program/serve.rs`: `serve`, the NBD server
+//! - `program/serve.rs`: `serve`, the NBD server and the block device
 //! - `program/page.rs`: the man page's end
 
 mod page;
@@ -32,7 +32,7 @@ struct Args {
 enum Command {
     /// Be a guest's disk, or between it and its disk, until SIGTERM or SIGINT
     Run(run::Args),
-    /// Serve the disk by NBD, until SIGTERM or SIGINT
+    /// Serve the disk by NBD, or as a block device, until SIGTERM or SIGINT
     Serve(serve::Args),
     /// Say how a chain is read, or what is wrong with it; nothing is opened
     Check {

@@ -7,6 +7,7 @@
 //! - `watch.rs`: a file that is polled again and again
 //! - `map.rs`: a region of `/dev/blktap`, mapped
 //! - `ioctl.rs`: the ioctls of `/dev/blktap`
+//! - `ublk.rs`: ublk's control device, and its descriptions of requests
 //! - `os.rs`: the few other system calls
 
 pub mod buf;
@@ -14,5 +15,6 @@ pub(crate) mod ioctl;
 pub(crate) mod map;
 pub mod op;
 pub mod os;
+pub(crate) mod ublk;
 pub(crate) mod uring;
 pub(crate) mod watch;

@@ -3,6 +3,7 @@
 
 use crate::server::{run, Server, MIB};
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 const BLKTAP: &str = env!("CARGO_BIN_EXE_blktap");
@@ -148,6 +149,10 @@ fn what_is_wrong_is_said() {
         let error = refused(words);
         assert!(error.contains(what), "{words:?}: {error}");
         assert_eq!(error.lines().count(), 1, "{error}");
+    }
+    if !Path::new("/dev/ublk-control").exists() {
+        let error = refused(&["serve", "--ublk", "/etc/passwd"]);
+        assert!(error.contains("`modprobe ublk_drv`"), "{error}");
     }
     let read = run(&[BLKTAP, "check", "throttle:iops=5+raw:/a"]);
     let want = "throttle     iops=5\nraw          file=/a\nin the place of the guest's disk\n";

@@ -49,7 +49,7 @@ async fn drain(
     result.map(|done| done as usize)
 }
 
-async fn plain(fd: Option<&Fd>, entry: Entry) -> io::Result<u32> {
+pub(super) async fn plain(fd: Option<&Fd>, entry: Entry) -> io::Result<u32> {
     // SAFETY: callers pass entries that point at nothing.
     unsafe { Op::new(entry, Hold::Nothing, fd) }.await.0
 }
