@@ -2,11 +2,12 @@
 //! A guest and a disk without a kernel.
 
 use super::hooks::{Hook, VirtualDisk, Way};
-use crate::rt::Notify;
+use crate::rt::{self, Notify};
 use protocol::tap::{Request, Response, NO_DATA};
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 /// What hooks are tested with: a guest that asks, and a disk that answers when it is told to.
 pub struct Rehearsal {
@@ -93,7 +94,11 @@ impl Rehearsal {
     }
 
     /// Returns when something gets to the disk or the guest.
+    ///
+    /// # Panics
+    /// If nothing does for ten seconds.
     pub async fn changed(&self) {
-        self.heard.changed.notified().await;
+        let changed = rt::timeout(Duration::from_secs(10), self.heard.changed.notified());
+        changed.await.expect("nothing happens");
     }
 }
