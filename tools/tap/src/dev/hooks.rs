@@ -3,14 +3,16 @@
 //!
 //! What an extension passes on goes by the guest's own pages: no byte of data is copied, and no
 //! task is made. It is for those that delay, count, refuse or reorder. An extension of a chain says
-//! that it can be had so by [`Extension::HOOK`](crate::Extension::HOOK); if all of a chain can, the
+//! that it can be had so by [`Extension::is_hook`](crate::Extension::is_hook); if all of a chain can, the
 //! chain is made of hooks where it is put between a guest and its disk.
 
 use super::queue::Queue;
 use crate::rt::{self, Notify};
 use protocol::tap::{flag, op, status, Request, Response, NO_DATA};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 /// What a hook says of a request, or of a reply.
@@ -36,6 +38,35 @@ pub trait Hook: 'static {
 
     /// All requests and replies that there were have been seen.
     fn batch_done(&self) {}
+
+    /// The end, as [`Disk::close`](crate::Disk::close).
+    fn close(&self) -> Closing<'_> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What [`Hook::close`] does.
+pub type Closing<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
+
+/// What requests come by, and go on by: a queue, but for tests.
+pub(super) trait Way {
+    fn number(&self) -> u32;
+    /// Asks the disk; `false` if there is no room now.
+    fn submit(&self, request: &Request) -> bool;
+    /// Answers a request of the guest's.
+    fn answer(&self, response: &Response);
+}
+
+impl Way for Queue {
+    fn number(&self) -> u32 {
+        self.index
+    }
+    fn submit(&self, request: &Request) -> bool {
+        Queue::submit(self, request)
+    }
+    fn answer(&self, response: &Response) {
+        Queue::answer(self, response);
+    }
 }
 
 /// A request of the guest's. If it is dropped, it fails.
@@ -46,7 +77,7 @@ pub struct Passing {
     at: usize,
     back: bool,
     disk: Weak<Inner>,
-    queue: Rc<Queue>,
+    way: Rc<dyn Way>,
     over: bool,
 }
 
@@ -86,6 +117,11 @@ impl Passing {
         self.status = status;
     }
 
+    /// The same for a request and its reply, and for no other one at the time.
+    pub fn key(&self) -> u64 {
+        u64::from(self.way.number()) << 32 | u64::from(self.request.guest)
+    }
+
     /// Whether it is on its way back.
     pub fn is_reply(&self) -> bool {
         self.back
@@ -119,7 +155,7 @@ impl Passing {
     fn respond(&mut self) {
         self.over = true;
         let here = self.request.op == op::READ && self.status == status::OKAY;
-        self.queue.answer(&Response {
+        self.way.answer(&Response {
             id: self.request.guest,
             op: self.request.op,
             flags: if here { flag::GUEST } else { 0 },
@@ -190,7 +226,7 @@ impl Inner {
             ..passing.request
         };
         // There is room: both rings have as many entries, and each request is of one of the guest's.
-        if passing.queue.submit(&request) {
+        if passing.way.submit(&request) {
             asked[id] = Some(passing);
         } else {
             self.free.borrow_mut().push(id);
@@ -240,6 +276,27 @@ impl VirtualDisk {
         self.0.hooks.borrow_mut().clear();
     }
 
+    /// The guest asks for something.
+    pub(super) fn came(&self, mut request: Request, way: Rc<dyn Way>) {
+        let disk = &self.0;
+        request.guest = request.id;
+        disk.busy.set(disk.busy.get() + 1);
+        disk.enter(Passing {
+            request,
+            status: status::OKAY,
+            at: 0,
+            back: false,
+            disk: Rc::downgrade(disk),
+            way,
+            over: false,
+        });
+    }
+
+    /// The disk has answered.
+    pub(super) fn replied(&self, response: &Response) {
+        self.0.replied(response);
+    }
+
     /// Looks after a queue, until its rings are broken.
     pub(super) async fn run(self, queue: Rc<Queue>) -> io::Result<()> {
         let disk = &self.0;
@@ -250,21 +307,10 @@ impl VirtualDisk {
                 some = true;
             }
             while disk.takes.get() {
-                let Some(mut request) = queue.request()? else {
+                let Some(request) = queue.request()? else {
                     break;
                 };
-                request.guest = request.id;
-                disk.busy.set(disk.busy.get() + 1);
-                let passing = Passing {
-                    request,
-                    status: status::OKAY,
-                    at: 0,
-                    back: false,
-                    disk: Rc::downgrade(disk),
-                    queue: queue.clone(),
-                    over: false,
-                };
-                disk.enter(passing);
+                self.came(request, queue.clone());
                 some = true;
             }
             if some {

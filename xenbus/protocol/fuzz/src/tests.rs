@@ -31,3 +31,8 @@ fn blkif() {
 fn negotiate() {
     replay("negotiate", crate::negotiate);
 }
+
+#[test]
+fn tapped() {
+    replay("tapped", crate::tapped);
+}
