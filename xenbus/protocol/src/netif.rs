@@ -6,11 +6,31 @@
 //! front end to the back end, and `Rx`, the other way; a device has at most one control ring.
 //!
 //! - `netif/wire.rs`: requests, responses and extra information as bytes in the rings
+//! - `netif/extras.rs`: what extra information says, checked
+//! - `netif/send.rs`: a packet made into a front end's transmit requests ([`TxSend`]), or into a
+//!   back end's receive responses ([`RxSend`])
+//! - `netif/tx.rs`: a back end's [`TxPacket`], out of transmit requests
+//! - `netif/rx.rs`: a front end's [`RxPacket`], out of receive responses
+//! - `netif/ids.rs`: a front end's check of transmit responses
 //!
 //! All layouts are the same in every ABI.
 
+mod extras;
+mod ids;
+mod rx;
+mod send;
+#[cfg(test)]
+mod tests;
+mod tx;
 mod wire;
 
+pub use extras::{Checksum, Extras, FlowHash, Gso, HashKind};
+pub use ids::{BadTxResponse, Id, NoId, TxIds};
+pub use rx::{Part, RxNext, RxPacket, RxReason, MAX_RX_PARTS};
+pub use send::{count_spans, spans, RxEntry, RxSend, Span, TxSend, Unsendable};
+pub use tx::{
+    answer_request, Multicast, Piece, TxFatal, TxNext, TxPacket, TxReason, MAX_TX_REQUESTS,
+};
 pub use wire::{
     Control, ControlRequest, ControlResponse, Extra, Info, Rx, RxRequest, RxResponse, RxSlot, Tx,
     TxRequest, TxResponse, TxSlot,
