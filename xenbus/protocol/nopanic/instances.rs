@@ -14,9 +14,9 @@ use protocol::blkif::{
 use protocol::kept::{Entry, Kept, Place, Taken};
 use protocol::negotiate::{BadKey, Queue};
 use protocol::netif::{
-    self, BadTxResponse, Checksum, Extras, Id,
-    NoId, Rx, RxEntry, RxNext, RxPacket, RxRequest, RxSend, RxSlot, Tx,
-    TxFatal, TxIds, TxNext, TxPacket, TxResponse, TxSend, TxSlot, Unsendable,
+    self, BadTxResponse, Checksum, Control, ControlRequest, ControlResponse, ControlRing, Extras, Id,
+    MulticastFilter, NoId, Offer, Rx, RxEntry, RxNext, RxPacket, RxRequest, RxSend, RxSlot, Tx,
+    TxFatal, TxIds, TxNext, TxPacket, TxResponse, TxSend, TxSlot, Unsendable, VifQueue, Wish,
 };
 use protocol::ring::{AttachError, Back, Front, Full, Memory, Overrun, TooSmall, Unasked};
 use protocol::tap::{self, Entries};
@@ -278,4 +278,32 @@ pub fn rx_entries(send: &RxSend) -> u32 {
 
 pub fn rx_next(send: &mut RxSend, request: &RxRequest) -> Option<RxEntry> {
     send.next(request)
+}
+
+pub fn control_pop(ring: &mut Back<Page<'_>, Control>) -> Result<Option<ControlRequest>, Overrun> {
+    ring.pop()
+}
+
+pub fn control_push(ring: &mut Back<Page<'_>, Control>, response: &ControlResponse) -> Result<(), Unasked> {
+    ring.push(response)
+}
+
+pub fn offer(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Offer, BadKey> {
+    Offer::read(keys, 4)
+}
+
+pub fn wish(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Wish, BadKey> {
+    Wish::read(keys, 4)
+}
+
+pub fn vif_queue(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<VifQueue, BadKey> {
+    VifQueue::read(keys)
+}
+
+pub fn control_ring(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Option<ControlRing>, BadKey> {
+    ControlRing::read(keys)
+}
+
+pub fn multicast(filter: &MulticastFilter, address: &[u8; 6]) -> bool {
+    filter.iter().count() > 3 && filter.lets_through(address)
 }

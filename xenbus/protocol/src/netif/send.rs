@@ -200,7 +200,7 @@ impl RxEntry {
 impl RxSend {
     /// A packet of `size` bytes. `sg`: the front end takes packets of several slots.
     ///
-    /// With `extras.headroom` up to 448 bytes, any packet of up to
+    /// With `extras.headroom` up to [`MAX_HEADROOM`](super::MAX_HEADROOM), any packet of up to
     /// 64 KiB fits.
     pub fn new(
         size: u32,

@@ -2,6 +2,8 @@
 
 //! Tests of packets in either direction: what is refused, and property tests of what gets through.
 
+mod negotiate;
+pub(crate) mod queues;
 mod rx;
 mod tx;
 
