@@ -2,6 +2,7 @@
 
 //! Tests of packets in either direction: what is refused, and property tests of what gets through.
 
+mod loopback;
 mod negotiate;
 pub(crate) mod queues;
 mod rx;

@@ -429,6 +429,16 @@ fn credit() {
     now += 1_000_000;
     credit.set_rate(Rate { bytes: 100, ..rate });
     assert_eq!(credit.take(201, now), Err(now + 50));
+    // And never more than a window's.
+    let large = Rate {
+        bytes: 200_000,
+        usec: 50,
+    };
+    let mut credit = Credit::new(large, 0);
+    assert_eq!(credit.take(150_000, 0), Ok(()));
+    assert_eq!(credit.take(60_000, 60), Ok(()));
+    assert_eq!(credit.take(140_001, 60), Err(110));
+    assert_eq!(credit.take(140_000, 60), Ok(()));
     let mut free = Credit::new(Rate::UNLIMITED, 0);
     for _ in 0..100 {
         assert_eq!(free.take(u32::MAX, 0), Ok(()));
