@@ -1,24 +1,71 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! The rings of a network device: what a hostile front end writes, up to a packet that is sent back;
-//! what a hostile back end writes, up to a packet; requests of the control ring; frames.
+//! what a hostile back end writes, up to a packet; requests of the control ring; frames; what is read
+//! from xenstore.
 
 use crate::Input;
 use protocol::mock::{Area, Broken, Loopback, Looped, Pages};
+use protocol::negotiate::MAX_PORT;
 use protocol::netif::{
-    status, ControlRequest, ControlStep, Hashing, Id, Rx, RxNext, RxPacket, RxRequest, RxResponse,
-    RxSlot, Tx, TxIds, TxResponse, TxSlot, HASH_KINDS, MAX_CONTROL_COPY,
+    key, mac_address, mtu, status, ControlRequest, ControlRing, ControlStep, Hashing, Id, Offer,
+    Ports, Rate, Rx, RxNext, RxPacket, RxRequest, RxResponse, RxSlot, Tx, TxIds, TxResponse,
+    TxSlot, VifQueue, Wish, HASH_KINDS, MAX_CONTROL_COPY, MAX_HEADROOM,
 };
 use protocol::ring::{Back, Codec, Front};
 
 /// A byte says what the rest is for.
 pub fn netif(input: &[u8]) {
     let mut input = Input(input);
-    match input.u8() % 4 {
-        0 => transmit(&mut input),
-        1 => receive(&mut input),
-        2 => control(&mut input),
-        _ => responses(&mut input),
+    match (input.u8(), &mut input) {
+        (192.., input) => keys(input),
+        (kind, input) => match kind % 4 {
+            0 => transmit(input),
+            1 => receive(input),
+            2 => control(input),
+            _ => responses(input),
+        },
+    }
+}
+
+/// What either end has in xenstore: each key as often as not.
+fn keys(input: &mut Input<'_>) {
+    let (there, small) = (input.u32(), input.u32());
+    let values: [u64; 8] = [(); 8].map(|()| input.u64());
+    let read = |key: &'static str| {
+        // Any function of the name that tells most names apart.
+        let number = key
+            .bytes()
+            .fold(key.len(), |sum, byte| sum * 3 + usize::from(byte));
+        let value = values[number % 8];
+        let value = if small >> (number % 32) & 1 != 0 {
+            value % 12
+        } else {
+            value
+        };
+        (there >> (number % 31) & 1 != 0).then_some(value)
+    };
+    if let Ok(offer) = Offer::read(read, 8) {
+        assert!((1..=8).contains(&offer.queues));
+        assert!(offer.takes.sg || !offer.takes.gso_tcpv4 && !offer.takes.gso_tcpv6);
+    }
+    if let Ok(wish) = Wish::read(read, 8) {
+        assert!((1..=8).contains(&wish.queues) && wish.headroom <= MAX_HEADROOM);
+    }
+    if let Ok(queue) = VifQueue::read(read) {
+        assert!(queue.tx_ring_ref != 0 && queue.rx_ring_ref != 0);
+        let (Ports::Shared(tx) | Ports::Split { tx, .. }) = queue.ports;
+        assert!((1..=MAX_PORT).contains(&tx));
+        let (Ports::Shared(rx) | Ports::Split { rx, .. }) = queue.ports;
+        assert!((1..=MAX_PORT).contains(&rx));
+    }
+    if let Ok(Some(ring)) = ControlRing::read(read) {
+        assert!(ring.ring_ref != 0 && (1..=MAX_PORT).contains(&ring.port));
+    }
+    assert!((68..65536).contains(&mtu(read(key::MTU))));
+    let text: Vec<u8> = input.collect();
+    if let Ok(text) = std::str::from_utf8(&text) {
+        let _ = (Rate::parse(text), mac_address(text));
     }
 }
 
