@@ -246,7 +246,7 @@ fn responses(input: &mut Input<'_>) {
     let mut ids = TxIds::new([Id::UNUSED; 8]);
     let mut pending = [false; 8];
     let mut extras = 0;
-    while let Some(step) = input.next() {
+    for step in input {
         if step & 1 != 0 {
             match ids.start() {
                 Ok(id) => assert!(!std::mem::replace(&mut pending[usize::from(id)], true)),
