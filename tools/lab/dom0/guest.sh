@@ -50,6 +50,7 @@ guest_start() {
 		# the kernel is stock, and no driver is loaded yet: that is emulation's doing
 		echo "#lab note guest $name did not boot, which is retried" >/dev/ttyS1
 		cp "$LAB_STATE/logs/guest-$name.log" "$LAB_STATE/logs/guest-$name.log.hung"
+		guest_registers "$name" "$(guest_domid "$name")"
 		timeout -k 5 $((60 * LAB_STRETCH)) xl destroy "$name" 2>/dev/null
 		rm -f "$dir/hung"
 		guest_boot "$name" || return 1
@@ -210,7 +211,7 @@ guest_destroy() {
 # A guest that has met a triple fault leaves its registers among the logs.
 guest_registers() {
 	local file=$LAB_STATE/logs/registers-$1
-	xl list "$2" 2>/dev/null | grep -q -- ' ---s-- ' || return 0
+	xl list "$2" 2>/dev/null | grep -q '[r-][b-][p-]s' || return 0
 	for ctx in /usr/lib/xen-*/bin/xenctx; do
 		"$ctx" -a "$2" 0 >"$file" 2>&1
 	done
