@@ -13,6 +13,7 @@
 //! - [`grant`]: access given to a page, [`shared`]: pages of our own to give access to (front end);
 //!   [`map`], [`copy`]: access used (back end).
 //! - [`region`]: memory that a program maps.
+//! - [`net`]: network devices and packets.
 //! - [`kthread`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the `kernel`
 //!   crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
@@ -37,6 +38,7 @@ pub mod kthread;
 pub mod lock;
 pub mod map;
 pub mod module;
+pub mod net;
 pub mod noio;
 pub mod region;
 pub mod ring;
