@@ -12,6 +12,8 @@
 //! - [`fence`]: how a barrier in one queue holds all of them
 //! - [`kept`]: the table of the pages that a back end keeps mapped
 //! - [`negotiate`]: what the two ends read from each other in xenstore, made into checked values
+//! - [`netif`]: the network protocol (`xen/io/netif.h`): wire format, checks of packets in either
+//!   direction, control ring and hash, what the two ends read in xenstore
 //! - [`spin`]: how long a thread looks at a ring before it sleeps
 //! - [`state`]: the xenbus states (`xen/io/xenbus.h`) and what each end does next
 //! - [`tap`]: what `/dev/blktap` and the program behind it say to each other
@@ -57,11 +59,13 @@ extern crate std;
 #[cfg(test)]
 mod advisories;
 pub mod blkif;
+mod bytes;
 pub mod fence;
 pub mod kept;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
 pub mod negotiate;
+pub mod netif;
 pub mod ring;
 pub mod spin;
 pub mod state;
