@@ -98,7 +98,7 @@ impl<M: Memory, C: Codec> Front<M, C> {
     /// To be called before going to sleep: `true` if there is a response after all. If not, the
     /// back end has been asked to notify us of the next one.
     pub fn final_check(&mut self) -> Result<bool, Overrun> {
-        self.end.final_check(self.possible())
+        self.end.final_check(self.possible(), 1)
     }
 
     /// Number of responses that wait to be received.
