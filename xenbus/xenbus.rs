@@ -14,8 +14,8 @@
 //!   [`map`], [`copy`]: access used (back end).
 //! - [`region`]: memory that a program maps.
 //! - [`net`]: network devices and packets.
-//! - [`kthread`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the `kernel`
-//!   crate does not offer yet.
+//! - [`kthread`], [`waker`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the
+//!   `kernel` crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -45,6 +45,7 @@ pub mod ring;
 pub mod shared;
 pub mod store;
 pub mod timer;
+pub mod waker;
 pub mod watch;
 pub mod work;
 

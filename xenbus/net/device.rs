@@ -97,6 +97,13 @@ pub fn rtnl() -> Rtnl {
     Rtnl(NotThreadSafe)
 }
 
+impl Rtnl {
+    /// For a callback that is called with the lock held; it is not to be unlocked.
+    fn held() -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Rtnl(NotThreadSafe))
+    }
+}
+
 impl Drop for Rtnl {
     fn drop(&mut self) {
         // SAFETY: Locked by `rtnl`.
@@ -148,6 +155,9 @@ impl NetDev {
     /// A device with at most `queues` queues each way, at least 1. Its name is `name`, of at most 15
     /// bytes, in which `%d` stands for the first number that is free. Sleeps.
     pub fn new(name: &CStr, queues: u32) -> Result<Arc<Self>> {
+        if name.to_bytes_with_nul().len() > kernel::bindings::IFNAMSIZ as usize || queues == 0 {
+            return Err(EINVAL);
+        }
         let enumerated = name.to_bytes().contains(&b'%');
         // SAFETY: A C string, which is copied.
         let dev = unsafe { bindings::net_helper_alloc(name.as_char_ptr(), enumerated, queues) };
@@ -336,10 +346,10 @@ pub trait Operations: Sized + Send + Sync + 'static {
     const STATISTICS: &'static [&'static CStr] = &[];
 
     /// The device is to send and to receive. Sleeps.
-    fn open(&self) -> Result;
+    fn open(&self, rtnl: &Rtnl) -> Result;
 
     /// The device is not to send and receive any more. Sleeps.
-    fn stop(&self);
+    fn stop(&self, rtnl: &Rtnl);
 
     /// A packet is to be sent, by the queue that [`SkBuff::queue`] says, which is not stopped. In any
     /// context but that of a hard interrupt; for one queue, by one CPU at a time.
@@ -361,7 +371,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     }
 
     /// From now on `features` are in use.
-    fn set_features(&self, _features: Features) -> Result {
+    fn set_features(&self, _features: Features, _rtnl: &Rtnl) -> Result {
         kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
     }
 
@@ -492,12 +502,12 @@ impl<T: Operations> Adapter<T> {
     unsafe extern "C" fn open(dev: *mut net_device) -> c_int {
         // SAFETY: Called by the stack.
         let data = unsafe { data::<T>(dev) };
-        from_result(|| data.open().map(|()| 0))
+        from_result(|| data.open(&Rtnl::held()).map(|()| 0))
     }
 
     unsafe extern "C" fn stop(dev: *mut net_device) -> c_int {
         // SAFETY: Called by the stack.
-        unsafe { data::<T>(dev) }.stop();
+        unsafe { data::<T>(dev) }.stop(&Rtnl::held());
         0
     }
 
@@ -544,7 +554,10 @@ impl<T: Operations> Adapter<T> {
     unsafe extern "C" fn set_features(dev: *mut net_device, features: u64) -> c_int {
         // SAFETY: Called by the stack.
         let data = unsafe { data::<T>(dev) };
-        from_result(|| data.set_features(Features(features)).map(|()| 0))
+        from_result(|| {
+            data.set_features(Features(features), &Rtnl::held())
+                .map(|()| 0)
+        })
     }
 
     unsafe extern "C" fn change_mtu(dev: *mut net_device, mtu: c_int) -> c_int {

@@ -247,6 +247,34 @@ void net_helper_consume_skb(struct sk_buff *skb)
 }
 EXPORT_SYMBOL_GPL(net_helper_consume_skb);
 
+/*
+ * Linear, at the start of whole pages, which hold zeroes beside the packet: what belongs to the
+ * buffer itself is in a page after those.
+ */
+struct sk_buff *net_helper_bounce(const struct sk_buff *skb)
+{
+	unsigned int order = get_order(PAGE_ALIGN(skb->len) +
+				       SKB_DATA_ALIGN(sizeof(struct skb_shared_info)));
+	struct sk_buff *copy;
+	unsigned long data;
+
+	data = __get_free_pages(GFP_ATOMIC | __GFP_NOWARN | __GFP_ZERO | __GFP_COMP, order);
+	if (!data)
+		return NULL;
+	copy = build_skb((void *)data, PAGE_SIZE << order);
+	if (!copy) {
+		free_pages(data, order);
+		return NULL;
+	}
+	if (skb_copy_bits(skb, 0, __skb_put(copy, skb->len), skb->len)) {
+		kfree_skb(copy);
+		return NULL;
+	}
+	skb_copy_header(copy, skb);
+	return copy;
+}
+EXPORT_SYMBOL_GPL(net_helper_bounce);
+
 struct page *net_helper_virt_to_page(const void *addr)
 {
 	return virt_to_page(addr);

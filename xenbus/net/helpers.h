@@ -61,6 +61,7 @@ void net_helper_bh_enable(void);
 struct sk_buff *net_helper_alloc_skb(unsigned int len);
 void net_helper_free_skb(struct sk_buff *skb);
 void net_helper_consume_skb(struct sk_buff *skb);
+struct sk_buff *net_helper_bounce(const struct sk_buff *skb);
 struct page *net_helper_virt_to_page(const void *addr);
 int net_helper_linearize(struct sk_buff *skb);
 bool net_helper_may_pull(struct sk_buff *skb, unsigned int len);

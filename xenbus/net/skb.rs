@@ -140,6 +140,16 @@ impl SkBuff {
         unsafe { (*self.as_raw()).queue_mapping }
     }
 
+    /// Where an Ethernet packet goes to, if it is one that has its header in the linear part.
+    #[inline]
+    pub fn destination(&self) -> Option<super::Mac> {
+        if self.linear_len() < ETH_HLEN {
+            return None;
+        }
+        // SAFETY: There are as many bytes.
+        Some(unsafe { (*self.as_raw()).data.cast::<super::Mac>().read() })
+    }
+
     /// The packet's bytes, part by part, each within one page.
     #[inline]
     pub fn parts(&self) -> Parts<'_> {
@@ -320,6 +330,15 @@ impl SkBuff {
         // SAFETY: By the type invariant.
         unsafe { (*self.shared_info()).gso_segs = segments as u16 };
         Ok(())
+    }
+
+    /// A copy in whole pages of its own, which hold zeroes beside the packet. `None`: memory is short.
+    /// In any context.
+    pub fn copy_to_own_pages(&self) -> Option<SkBuff> {
+        // SAFETY: By the type invariant.
+        let skb = unsafe { bindings::net_helper_bounce(self.as_raw()) };
+        // INVARIANT: Just made.
+        NonNull::new(skb).map(SkBuff)
     }
 
     /// Whether the stack would have to cut the packet before `dev`, which it is to be sent by, takes
