@@ -6,11 +6,47 @@
 //! front end to the back end, and `Rx`, the other way; a device has at most one control ring.
 //!
 //! - `netif/wire.rs`: requests, responses and extra information as bytes in the rings
+//! - `netif/extras.rs`: what extra information says, checked
+//! - `netif/send.rs`: a packet made into a front end's transmit requests ([`TxSend`]), or into a
+//!   back end's receive responses ([`RxSend`])
+//! - `netif/tx.rs`: a back end's [`TxPacket`], out of transmit requests
+//! - `netif/rx.rs`: a front end's [`RxPacket`], out of receive responses
+//! - `netif/ids.rs`: a front end's check of transmit responses
+//! - `netif/flow.rs`, `netif/control.rs`: the hash of a packet, and how a front end controls by it
+//!   which queue it gets a packet from
+//! - `netif/limit.rs`: a back end's [`Credit`] and [`MulticastFilter`]
+//! - `netif/negotiate.rs`: what the two ends read from each other in xenstore
 //!
 //! All layouts are the same in every ABI.
 
+mod control;
+mod extras;
+mod flow;
+mod ids;
+mod limit;
+mod negotiate;
+mod rx;
+mod send;
+#[cfg(test)]
+mod tests;
+mod tx;
 mod wire;
 
+pub use control::{
+    ControlStep, Hashing, PendingControl, HASH_KINDS, MAX_CONTROL_COPY, MAX_MAPPING,
+};
+pub use extras::{Checksum, Extras, FlowHash, Gso, HashKind};
+pub use flow::{toeplitz, Flow, HASH_KEY_SIZE};
+pub use ids::{BadTxResponse, Id, NoId, TxIds};
+pub use limit::{Credit, MulticastFilter, Rate, TooMany, MAX_MULTICAST, MIN_BURST};
+pub use negotiate::{
+    headroom, mac_address, mtu, ControlRing, Offer, Ports, Takes, VifQueue, Wish, MAX_HEADROOM,
+};
+pub use rx::{Part, RxNext, RxPacket, RxReason, MAX_RX_PARTS};
+pub use send::{count_spans, spans, RxEntry, RxSend, Span, TxSend, Unsendable};
+pub use tx::{
+    answer_request, Multicast, Piece, TxFatal, TxNext, TxPacket, TxReason, MAX_TX_REQUESTS,
+};
 pub use wire::{
     Control, ControlRequest, ControlResponse, Extra, Info, Rx, RxRequest, RxResponse, RxSlot, Tx,
     TxRequest, TxResponse, TxSlot,
