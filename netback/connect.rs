@@ -27,9 +27,16 @@
 //!
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
 
-use crate::{credit::Rate, params};
+use crate::params;
 use kernel::dev_warn;
-use xenbus::{prelude::*, protocol::netif::MAX_XDP_HEADROOM, store::NIL};
+use xenbus::{
+    prelude::*,
+    protocol::{
+        negotiate::BadKey,
+        netif::{self, key, Rate, VifQueue, Wish},
+    },
+    store::NIL,
+};
 
 /// Tells the front end what it may choose of. Sleeps.
 pub(crate) fn offer(dev: &Device, queues: u32) -> Result {
@@ -107,66 +114,30 @@ pub(crate) fn front_state(otherend: &CStr) -> XenbusState {
 }
 
 /// A number of the front end's; garbage is as good as nothing. Sleeps.
-fn number(dir: &CStr, key: &CStr) -> Option<u32> {
-    NIL.read_number::<u32>(dir, key).unwrap_or(None)
-}
-
-fn flag(dir: &CStr, key: &CStr) -> bool {
-    number(dir, key).is_some_and(|value| value != 0)
+fn number(dir: &CStr, key: &str) -> Option<u64> {
+    let key = CString::try_from_fmt(fmt!("{key}")).ok()?;
+    NIL.read_number(dir, &key).unwrap_or(None)
 }
 
 /// Bytes that the front end wants in front of each packet. Sleeps.
 pub(crate) fn headroom(otherend: &CStr) -> u16 {
-    let most = if params::xdp_headroom() {
-        MAX_XDP_HEADROOM
+    if params::xdp_headroom() {
+        netif::headroom(number(otherend, key::XDP_HEADROOM))
     } else {
         0
-    };
-    number(otherend, c"xdp-headroom").unwrap_or(0).min(most) as u16
+    }
 }
 
 /// Whether the front end wants to say which multicast packets it gets. Sleeps.
 pub(crate) fn wants_multicast_control(otherend: &CStr) -> bool {
-    flag(otherend, c"request-multicast-control")
+    number(otherend, key::REQUEST_MULTICAST_CONTROL).is_some_and(|value| value != 0)
 }
 
-/// What a front end wants.
+/// What a front end wants, and how to reach it.
 pub(crate) struct Front {
-    /// It takes packets of several slots.
-    pub(crate) sg: bool,
-    /// It takes large packets of TCP over IPv4.
-    pub(crate) gso_v4: bool,
-    /// It takes large packets of TCP over IPv6.
-    pub(crate) gso_v6: bool,
-    /// It takes packets with a blank checksum over IPv4.
-    pub(crate) csum_v4: bool,
-    /// It takes packets with a blank checksum over IPv6.
-    pub(crate) csum_v6: bool,
-    /// It notifies of receive requests.
-    pub(crate) rx_notify: bool,
-    /// See [`headroom`].
-    pub(crate) headroom: u16,
-    /// See [`wants_multicast_control`].
-    pub(crate) multicast_control: bool,
+    pub(crate) wish: Wish,
     /// One at least.
-    pub(crate) queues: KVec<Queue>,
-}
-
-/// How to reach a queue of a front end.
-#[derive(Clone, Copy)]
-pub(crate) struct Queue {
-    pub(crate) tx_ring: u32,
-    pub(crate) rx_ring: u32,
-    pub(crate) channels: Channels,
-}
-
-/// The ports of a queue.
-#[derive(Clone, Copy)]
-pub(crate) enum Channels {
-    /// One for both rings.
-    One(u32),
-    /// One for each.
-    Split { tx: u32, rx: u32 },
+    pub(crate) queues: KVec<VifQueue>,
 }
 
 /// Reads what the front end wants. Sleeps.
@@ -176,57 +147,35 @@ pub(crate) enum Channels {
 /// `EINVAL` after a message that names the key, when the front end has asked for something that we
 /// have not offered, or has written garbage.
 pub(crate) fn front(dev: &Device, otherend: &CStr, most: u32) -> Result<Front> {
-    if !flag(otherend, c"request-rx-copy") {
-        dev.fatal(EINVAL, fmt!("front end's request-rx-copy is not 1"));
-        return Err(EINVAL);
-    }
-    let key = c"multi-queue-num-queues";
-    let count = match NIL.exists(otherend, key) {
-        true => number(otherend, key).unwrap_or(0),
-        false => 1,
+    let fatal = |BadKey { key, value }: BadKey| {
+        match value {
+            Some(value) => dev.fatal(EINVAL, fmt!("front end's {key} is {value}")),
+            None => dev.fatal(EINVAL, fmt!("front end's {key} is missing or no number")),
+        }
+        EINVAL
     };
-    if count == 0 || count > most {
-        dev.fatal(
-            EINVAL,
-            fmt!("front end wants {count} queues, not 1 to {most}"),
-        );
-        return Err(EINVAL);
+    let is_garbage = |key: &str| match CString::try_from_fmt(fmt!("{key}")) {
+        Ok(key) => NIL.exists(otherend, &key),
+        Err(_) => false,
+    };
+    let read = |key| match number(otherend, key) {
+        // A number of queues that is no number is not one queue.
+        None if key == key::MULTI_QUEUE_NUM_QUEUES && is_garbage(key) => Some(0),
+        value => value,
+    };
+    let mut wish = Wish::read(read, most).map_err(fatal)?;
+    if !params::xdp_headroom() {
+        wish.headroom = 0;
     }
+    let count = wish.queues;
     let mut queues = KVec::with_capacity(count as usize, GFP_KERNEL)?;
     for i in 0..count {
         let dir = match count {
             1 => CString::try_from(otherend)?,
             _ => CString::try_from_fmt(fmt!("{otherend}/queue-{i}"))?,
         };
-        let needed = |key: &CStr| {
-            number(&dir, key).ok_or_else(|| {
-                dev.fatal(EINVAL, fmt!("front end's {key} is missing or no number"));
-                EINVAL
-            })
-        };
-        let split = (
-            number(&dir, c"event-channel-tx"),
-            number(&dir, c"event-channel-rx"),
-        );
-        let queue = Queue {
-            tx_ring: needed(c"tx-ring-ref")?,
-            rx_ring: needed(c"rx-ring-ref")?,
-            channels: match split {
-                (Some(tx), Some(rx)) => Channels::Split { tx, rx },
-                _ => Channels::One(needed(c"event-channel")?),
-            },
-        };
+        let queue = VifQueue::read(|key| number(&dir, key)).map_err(fatal)?;
         queues.push(queue, GFP_KERNEL)?;
     }
-    Ok(Front {
-        sg: flag(otherend, c"feature-sg"),
-        gso_v4: flag(otherend, c"feature-gso-tcpv4"),
-        gso_v6: flag(otherend, c"feature-gso-tcpv6"),
-        csum_v4: !flag(otherend, c"feature-no-csum-offload"),
-        csum_v6: flag(otherend, c"feature-ipv6-csum-offload"),
-        rx_notify: flag(otherend, c"feature-rx-notify"),
-        headroom: headroom(otherend),
-        multicast_control: wants_multicast_control(otherend),
-        queues,
-    })
+    Ok(Front { wish, queues })
 }

@@ -1,36 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! How much a guest may send: so many bytes in each of so many microseconds.
+//! How much a guest may send, which may change at any time.
 
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use kernel::time::msecs_to_jiffies;
+use xenbus::{
+    kthread::{jiffies, now_ns},
+    protocol::netif::{Credit, Rate},
+};
 
-/// The limit of a vif.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Rate {
-    /// Bytes of a queue in each period.
-    pub(crate) bytes: u64,
-    /// The period in microseconds; 0: there is no limit.
-    pub(crate) usec: u64,
-}
-
-impl Rate {
-    pub(crate) const UNLIMITED: Rate = Rate {
-        bytes: u64::MAX,
-        usec: 0,
-    };
-
-    /// Reads `bytes,usec`, as the toolstack writes them.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
-        let (bytes, usec) = text.trim().split_once(',')?;
-        Some(Rate {
-            bytes: bytes.parse().ok()?,
-            usec: usec.parse().ok()?,
-        })
-    }
-}
-
-/// The limit, which may change at any time.
+/// The rate of a vif, as of now.
 pub(crate) struct Limit {
     bytes: AtomicU64,
     usec: AtomicU64,
@@ -59,62 +38,40 @@ impl Limit {
     }
 }
 
-/// What is left of the limit to a queue.
-pub(crate) struct Credit {
-    left: u64,
-    /// When the present period has begun, in jiffies.
-    begun: u64,
+/// What is left to a queue of the vif's rate.
+pub(crate) struct Account {
     rate: Rate,
+    credit: Credit,
 }
 
-/// A packet of any size must be sent at some time: so much can be saved up, in bytes.
-const MIN_BURST: u64 = 131_072;
-
-impl Credit {
-    pub(crate) fn new(now: u64) -> Self {
-        Credit {
-            left: u64::MAX,
-            begun: now,
+impl Account {
+    pub(crate) fn new() -> Self {
+        Account {
             rate: Rate::UNLIMITED,
+            credit: Credit::new(Rate::UNLIMITED, 0),
         }
     }
 
-    /// Takes `bytes` off what is left.
+    /// Takes the credit for a packet of `bytes` bytes.
     ///
     /// # Errors
     ///
-    /// When to ask again, in jiffies, if that is not enough.
+    /// When to ask again, in jiffies, if there is not enough.
     #[inline]
-    pub(crate) fn take(&mut self, bytes: u32, now: u64, limit: &Limit) -> Result<(), u64> {
+    pub(crate) fn take(&mut self, bytes: u32, limit: &Limit) -> Result<(), u64> {
         let rate = limit.get();
-        if rate.usec == 0 {
+        if rate == self.rate && rate.usec == 0 {
             return Ok(());
         }
-        self.take_limited(bytes.into(), now, rate)
-    }
-
-    fn take_limited(&mut self, bytes: u64, now: u64, rate: Rate) -> Result<(), u64> {
+        let now = now_ns() / 1000;
         if rate != self.rate {
             self.rate = rate;
-            self.left = self.left.min(rate.bytes);
+            self.credit.set_rate(rate);
         }
-        let msecs = (rate.usec / 1000).min(u64::from(u32::MAX)) as u32;
-        let next = self
-            .begun
-            .wrapping_add((msecs_to_jiffies(msecs) as u64).max(1));
-        if (now.wrapping_sub(next) as i64) >= 0 {
-            self.begun = now;
-            let most = MIN_BURST.max(rate.bytes);
-            self.left = self.left.saturating_add(rate.bytes).min(most);
-        }
-        match self.left.checked_sub(bytes) {
-            Some(left) => {
-                self.left = left;
-                Ok(())
-            }
-            None => Err(self
-                .begun
-                .wrapping_add((msecs_to_jiffies(msecs) as u64).max(1))),
-        }
+        self.credit.take(bytes, now).map_err(|when| {
+            let msecs = (when.saturating_sub(now) / 1000).min(u64::from(u32::MAX)) as u32;
+            let wait = (msecs_to_jiffies(msecs) as u64).wrapping_add(1);
+            jiffies().wrapping_add(wait)
+        })
     }
 }

@@ -3,7 +3,7 @@
 //! The rings of an interface while it is connected, and the threads that serve them.
 
 use crate::{
-    connect::{Channels, Front, Queue as FrontQueue},
+    connect::Front,
     queue::{Calls, Channel, Port, Queue},
     rx::Rx,
     tx::Tx,
@@ -15,7 +15,7 @@ use xenbus::{
     net::Napi,
     prelude::*,
     protocol::{
-        netif,
+        netif::{self, Ports, VifQueue},
         ring::{AttachError, Back, Codec, Overrun},
     },
     ring::BackArea,
@@ -66,11 +66,11 @@ impl Drop for Rings {
 }
 
 /// Starts to serve a queue; the thread is the one that serves its receive ring.
-fn start(dev: &Device, napi: &Arc<Napi<Queue>>, front: &FrontQueue) -> Result<Kthread> {
+fn start(dev: &Device, napi: &Arc<Napi<Queue>>, front: &VifQueue) -> Result<Kthread> {
     let queue = napi.target();
     let domid = dev.otherend_id();
-    let tx = attach(dev, front.tx_ring, netif::Tx)?;
-    let rx = attach(dev, front.rx_ring, netif::Rx)?;
+    let tx = attach(dev, front.tx_ring_ref, netif::Tx)?;
+    let rx = attach(dev, front.rx_ring_ref, netif::Rx)?;
     let calls = Calls::new()?;
     let bind = |remote, name, port: Arc<Port>| -> Result<Arc<Channel>> {
         let channel = Channel::bind_interdomain(dev, remote, name, port)?;
@@ -78,18 +78,18 @@ fn start(dev: &Device, napi: &Arc<Napi<Queue>>, front: &FrontQueue) -> Result<Kt
     };
     // Xen raises an event on a channel that has just been bound, so that what the front end has sent
     // already is looked at.
-    let (tx_channel, rx_channel) = match front.channels {
-        Channels::One(port) => {
+    let (tx_channel, rx_channel) = match front.ports {
+        Ports::Shared(port) => {
             let both = Port::new(Some(napi), Some(&calls))?;
             let channel = bind(port, c"netback", both)?;
             (channel.clone(), channel)
         }
-        Channels::Split { tx, rx } => (
+        Ports::Split { tx, rx } => (
             bind(tx, c"netback-tx", Port::new(Some(napi), None)?)?,
             bind(rx, c"netback-rx", Port::new(None, Some(&calls))?)?,
         ),
     };
-    let split = matches!(front.channels, Channels::Split { .. });
+    let split = matches!(front.ports, Ports::Split { .. });
     let timed = napi.clone();
     let timer = Timer::new(move || timed.schedule())?;
     let tx = Tx::new(tx, &tx_channel, domid, timer)?;

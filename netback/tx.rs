@@ -6,13 +6,12 @@
 //! copied in one hypercall, then answered, then given to the stack.
 
 use crate::{
-    credit::Credit,
+    credit::Account,
     params,
     queue::{give_eoi, Channel, Queue},
 };
 use kernel::{dev_err, dev_warn};
 use xenbus::{
-    kthread::jiffies,
     net::{self, copy::Fill, PollContext, SkBuff, SkbList},
     prelude::*,
     protocol::{
@@ -46,7 +45,7 @@ pub(crate) struct Tx {
     packet: TxPacket,
     /// There is a packet that may be sent only when there is more credit.
     held: bool,
-    credit: Credit,
+    credit: Account,
     /// Has the queue polled when there is.
     timer: Timer,
     fatal_slots: usize,
@@ -102,7 +101,7 @@ impl Tx {
             fill: Fill::new(domid, BATCH, COPIES)?,
             packet: TxPacket::new(),
             held: false,
-            credit: Credit::new(jiffies()),
+            credit: Account::new(),
             timer,
             fatal_slots: params::fatal_slots(),
             useful: false,
@@ -165,7 +164,7 @@ impl Tx {
                 TxNext::Empty => return Ok(taken),
                 TxNext::Packet => {
                     let size = self.packet.size();
-                    let credit = self.credit.take(size, jiffies(), &queue.limit);
+                    let credit = self.credit.take(size, &queue.limit);
                     self.held = credit.is_err();
                     if let Err(when) = credit {
                         self.timer.set(when);

@@ -4,7 +4,7 @@
 
 use crate::{
     connect::Front,
-    credit::{Limit, Rate},
+    credit::Limit,
     params,
     queue::{Count, Queue},
 };
@@ -18,7 +18,7 @@ use xenbus::{
     net::{self, Features, Mac, Napi, NetDev, Operations, Rtnl, Settings, SkBuff, Stats},
     new_spinlock_irq,
     prelude::*,
-    protocol::netif::{Extras, Gso, Multicast},
+    protocol::netif::{Extras, Gso, Multicast, MulticastFilter, Rate},
 };
 
 /// The address of every vif: the largest that is none of a group, so that no bridge takes it for its
@@ -61,7 +61,6 @@ const GSO_V4: u32 = 1 << 1;
 const GSO_V6: u32 = 1 << 2;
 const CSUM_V4: u32 = 1 << 3;
 const CSUM_V6: u32 = 1 << 4;
-const NOTIFIES: u32 = 1 << 5;
 
 fn jiffies_of(ms: u32) -> u64 {
     msecs_to_jiffies(ms) as u64
@@ -133,20 +132,20 @@ impl Shared {
 
     /// Notes what the front end of a new connection takes.
     pub(crate) fn set_front(&self, front: &Front) {
+        let wish = &front.wish;
         let bit = |is: bool, bit: u32| if is { bit } else { 0 };
-        let takes = bit(front.sg, SG)
-            | bit(front.gso_v4, GSO_V4)
-            | bit(front.gso_v6, GSO_V6)
-            | bit(front.csum_v4, CSUM_V4)
-            | bit(front.csum_v6, CSUM_V6)
-            | bit(front.rx_notify, NOTIFIES);
+        let takes = bit(wish.takes.sg, SG)
+            | bit(wish.takes.gso_tcpv4, GSO_V4)
+            | bit(wish.takes.gso_tcpv6, GSO_V6)
+            | bit(wish.takes.ipv4_csum, CSUM_V4)
+            | bit(wish.takes.ipv6_csum, CSUM_V6);
         self.takes.store(takes, Relaxed);
-        self.set_headroom(front.headroom);
+        self.set_headroom(wish.headroom);
         self.filter.clear();
-        self.filter.enable(front.multicast_control);
+        self.filter.enable(wish.multicast_control);
         // Whoever does not tell of new requests is looked after more often, and is never taken for
         // stalled.
-        let (drain, stall) = if front.rx_notify {
+        let (drain, stall) = if wish.rx_notify {
             (params::drain_ms(), params::stall_ms())
         } else {
             (30, 0)
@@ -163,19 +162,15 @@ impl Shared {
 pub(crate) struct Filter {
     enabled: AtomicBool,
     #[pin]
-    addresses: SpinLockIrq<KVec<Mac>>,
+    addresses: SpinLockIrq<MulticastFilter>,
 }
-
-/// More addresses than these are refused.
-const MAX_ADDRESSES: usize = 64;
 
 impl Filter {
     fn new() -> Result<Pin<KBox<Self>>> {
-        let addresses = KVec::with_capacity(MAX_ADDRESSES, GFP_KERNEL)?;
         KBox::pin_init(
             pin_init!(Filter {
                 enabled: AtomicBool::new(false),
-                addresses <- new_spinlock_irq!(addresses, "netback::Filter::addresses"),
+                addresses <- new_spinlock_irq!(MulticastFilter::new(), "netback::Filter::addresses"),
             }),
             GFP_KERNEL,
         )
@@ -187,38 +182,23 @@ impl Filter {
     }
 
     fn clear(&self) {
-        self.addresses.lock().clear();
+        *self.addresses.lock() = MulticastFilter::new();
     }
 
     /// Does what the guest wants; false: there are too many addresses.
     pub(crate) fn change(&self, change: Multicast) -> bool {
-        let mut addresses = self.addresses.lock();
-        match change {
-            Multicast::Add(mac) => {
-                if addresses.iter().any(|known| *known == mac) {
-                    return true;
-                }
-                addresses.len() < MAX_ADDRESSES && addresses.push_within_capacity(mac).is_ok()
-            }
-            Multicast::Del(mac) => {
-                addresses.retain(|known| *known != mac);
-                true
-            }
-        }
+        self.addresses.lock().change(change).is_ok()
     }
 
     /// Whether the guest wants a packet.
     #[inline]
-    fn wants(&self, skb: &mut SkBuff) -> bool {
+    fn wants(&self, skb: &SkBuff) -> bool {
         if !self.enabled.load(Relaxed) {
             return true;
         }
         match skb.destination() {
-            // Of a group, but not of all.
-            Some(mac) if mac[0] & 1 != 0 && mac != [0xff; 6] => {
-                self.addresses.lock().iter().any(|known| *known == mac)
-            }
-            _ => true,
+            Some(mac) => self.addresses.lock().lets_through(&mac),
+            None => true,
         }
     }
 }
@@ -350,7 +330,7 @@ impl Operations for Vif {
             return;
         };
         let queue = queue.target();
-        if self.shared.is_broken() || !self.shared.filter.wants(&mut skb) {
+        if self.shared.is_broken() || !self.shared.filter.wants(&skb) {
             queue.counts.tx_dropped.add(1);
             return;
         }

@@ -21,28 +21,31 @@
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
 
 use crate::{params, queue::Published, rings::Rings};
-use xenbus::{net::Mac, prelude::*, store::NIL};
+use xenbus::{
+    net::Mac,
+    prelude::*,
+    protocol::{
+        negotiate::BadKey,
+        netif::{self, key},
+    },
+    store::NIL,
+};
 
 /// What the back end offers, and what we make of it.
 pub(crate) struct Offer {
-    /// The interface's address.
-    pub(crate) mac: Mac,
-    /// Queues to be used, at least 1.
-    pub(crate) queues: u32,
+    pub(crate) back: netif::Offer,
     /// The back end knows of several queues.
     pub(crate) multi_queue: bool,
-    /// It takes an event channel for each ring.
-    pub(crate) split: bool,
-    /// It takes packets of several slots.
-    pub(crate) sg: bool,
-    /// It takes large packets of TCP over IPv4.
-    pub(crate) gso_v4: bool,
-    /// It takes large packets of TCP over IPv6.
-    pub(crate) gso_v6: bool,
-    /// It takes packets with a blank checksum over IPv6.
-    pub(crate) csum_v6: bool,
-    /// Pages of the guest's own are never shown to it.
+    /// The interface's address.
+    pub(crate) mac: Mac,
+    /// Pages of the guest's own are never shown to the back end.
     pub(crate) bounce: bool,
+}
+
+/// A number; garbage is as good as nothing. Sleeps.
+fn number(dir: &CStr, key: &str) -> Option<u64> {
+    let key = CString::try_from_fmt(fmt!("{key}")).ok()?;
+    NIL.read_number(dir, &key).unwrap_or(None)
 }
 
 /// Reads what the back end offers; at most `most` queues are wanted. Sleeps.
@@ -51,42 +54,23 @@ pub(crate) struct Offer {
 ///
 /// `EINVAL` or `ENODEV` after a message, when there is no address, or when the back end cannot copy.
 pub(crate) fn read_offer(dev: &Device<Core>, most: u32) -> Result<Offer> {
-    let back = dev.otherend();
-    // Garbage is as good as nothing.
-    let number = |dir: &CStr, key: &CStr| NIL.read_number::<u32>(dir, key).unwrap_or(None);
-    let flag = |key: &CStr| number(back, key).is_some_and(|value| value != 0);
-    if !flag(c"feature-rx-copy") {
-        dev.fatal(ENODEV, fmt!("back end does not copy what it sends"));
-        return Err(ENODEV);
-    }
+    let read = |key| number(dev.otherend(), key);
+    let back = netif::Offer::read(read, most).map_err(|BadKey { key, .. }| {
+        dev.fatal(ENODEV, fmt!("back end's {key} is not 1"));
+        ENODEV
+    })?;
     let mac = read_mac(dev).inspect_err(|e| dev.fatal(*e, fmt!("reading mac")))?;
-    let max_queues = number(back, c"multi-queue-max-queues");
-    let trusted = number(dev.nodename(), c"trusted");
     Ok(Offer {
+        back,
+        multi_queue: read(key::MULTI_QUEUE_MAX_QUEUES).is_some(),
         mac,
-        queues: max_queues.unwrap_or(1).min(most).max(1),
-        multi_queue: max_queues.is_some(),
-        split: flag(c"feature-split-event-channels"),
-        sg: flag(c"feature-sg"),
-        gso_v4: flag(c"feature-gso-tcpv4"),
-        gso_v6: flag(c"feature-gso-tcpv6"),
-        csum_v6: flag(c"feature-ipv6-csum-offload"),
-        bounce: !params::trusted() || trusted == Some(0),
+        bounce: !params::trusted() || number(dev.nodename(), key::TRUSTED) == Some(0),
     })
 }
 
 fn read_mac(dev: &Device) -> Result<Mac> {
     let value = NIL.read(dev.nodename(), c"mac")?;
-    let mut parts = value.to_str()?.trim().split(':');
-    let mut mac = [0; 6];
-    for byte in &mut mac {
-        let part = parts.next().ok_or(EINVAL)?;
-        *byte = u8::from_str_radix(part, 16).map_err(|_| EINVAL)?;
-    }
-    match parts.next() {
-        None => Ok(mac),
-        Some(_) => Err(EINVAL),
-    }
+    netif::mac_address(value.to_str()?.trim()).ok_or(EINVAL)
 }
 
 /// Tells the back end of the rings. Sleeps.

@@ -85,10 +85,11 @@ impl Shared {
     /// Notes what the back end of a new connection takes.
     pub(crate) fn set_offer(&self, offer: &Offer) {
         let bit = |is: bool, bit: u32| if is { bit } else { 0 };
-        let takes = bit(offer.sg, SG)
-            | bit(offer.gso_v4, GSO_V4)
-            | bit(offer.gso_v6, GSO_V6)
-            | bit(offer.csum_v6, CSUM_V6);
+        let back = &offer.back.takes;
+        let takes = bit(back.sg, SG)
+            | bit(back.gso_tcpv4, GSO_V4)
+            | bit(back.gso_tcpv6, GSO_V6)
+            | bit(back.ipv6_csum, CSUM_V6);
         self.takes.store(takes, Relaxed);
         self.bounce.store(offer.bounce, Relaxed);
         self.broken.store(false, Release);

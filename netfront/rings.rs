@@ -33,10 +33,10 @@ impl Rings {
     pub(crate) fn start(dev: &Device, interface: &Arc<Interface>, offer: &Offer) -> Result<Self> {
         let mut rings = Rings {
             interface: interface.clone(),
-            published: KVec::with_capacity(offer.queues as usize, GFP_KERNEL)?,
+            published: KVec::with_capacity(offer.back.queues as usize, GFP_KERNEL)?,
         };
-        for napi in interface.queues().iter().take(offer.queues as usize) {
-            match start(dev, napi, offer.split) {
+        for napi in interface.queues().iter().take(offer.back.queues as usize) {
+            match start(dev, napi, offer.back.split_event_channels) {
                 Ok(published) => rings.published.push(published, GFP_KERNEL)?,
                 Err(e) if rings.published.is_empty() => return Err(e),
                 Err(_) => break,
