@@ -19,16 +19,24 @@ pub struct LentPackets {
     domid: u16,
     reserve: GrantReserve,
     slots: KVec<Slot>,
+    packets: KVec<Packet>,
+    /// Places in `packets` that hold none.
+    free: KVec<u16>,
+}
+
+/// A part of a packet.
+#[derive(Default)]
+struct Slot {
+    grant: Option<Grant>,
+    /// Which packet.
+    packet: u16,
 }
 
 /// # Invariants
 ///
-/// `skb`, if there is one, has `left` slots that name this one as their first, with grants.
+/// `skb`, if there is one, has `left` slots with grants.
 #[derive(Default)]
-struct Slot {
-    grant: Option<Grant>,
-    /// The slot that has the packet.
-    first: u16,
+struct Packet {
     skb: Option<SkBuff>,
     left: u16,
 }
@@ -40,15 +48,20 @@ pub struct StillMapped(pub u32);
 impl LentPackets {
     /// For at most `slots` parts, 1 to 65535, that domain `domid` may read. Sleeps.
     pub fn new(domid: u16, slots: u16) -> Result<Self> {
-        let mut table = KVec::with_capacity(slots.into(), GFP_KERNEL)?;
-        for _ in 0..slots {
-            table.push(Slot::default(), GFP_KERNEL)?;
-        }
-        Ok(LentPackets {
+        let mut lent = LentPackets {
             domid,
             reserve: GrantReserve::new(slots)?,
-            slots: table,
-        })
+            slots: KVec::with_capacity(slots.into(), GFP_KERNEL)?,
+            packets: KVec::with_capacity(slots.into(), GFP_KERNEL)?,
+            free: KVec::with_capacity(slots.into(), GFP_KERNEL)?,
+        };
+        for number in (0..slots).rev() {
+            // There is room.
+            let _ = lent.slots.push_within_capacity(Slot::default());
+            let _ = lent.packets.push_within_capacity(Packet::default());
+            let _ = lent.free.push_within_capacity(number);
+        }
+        Ok(lent)
     }
 
     /// Gives access to a packet: calls `each` with the reference, offset and length of each of its
@@ -57,8 +70,8 @@ impl LentPackets {
     /// # Errors
     ///
     /// The packet, when there are not as many references left as it has parts, of which there are
-    /// `parts`, or when `each` has no slot for the first one. Of a packet that has been lent in part,
-    /// if `each` has no more slots, that is all.
+    /// `parts`, or when `each` has no slot for the first one. If it has none for a later one, the
+    /// packet has been lent in part.
     #[inline]
     pub fn lend(
         &mut self,
@@ -69,7 +82,10 @@ impl LentPackets {
         if usize::from(self.reserve.len()) < parts {
             return Err(skb);
         }
-        let (mut first, mut left) = (None, 0u16);
+        let Some(place) = self.free.pop() else {
+            return Err(skb);
+        };
+        let mut left = 0u16;
         for Part { page, offset, len } in skb.parts() {
             // SAFETY: The packet that the page is a part of is freed after the grant has ended, or
             // never; what a packet is made of is for its receiver to read, and lies in pages that may
@@ -77,28 +93,29 @@ impl LentPackets {
             let Ok(grant) = (unsafe { self.reserve.grant(self.domid, &page, true) }) else {
                 break;
             };
-            let Some(number) = each(grant.gref(), offset as u16, len as u16) else {
-                break;
-            };
-            let number_of_first = *first.get_or_insert(number);
-            let Some(slot) = self.slots.get_mut(usize::from(number)) else {
-                break;
-            };
-            if slot.grant.is_some() || slot.skb.is_some() {
-                break;
+            let slot = each(grant.gref(), offset as u16, len as u16)
+                .and_then(|number| self.slots.get_mut(usize::from(number)));
+            match slot {
+                Some(slot) if slot.grant.is_none() => {
+                    slot.grant = Some(grant);
+                    slot.packet = place;
+                    left = left.wrapping_add(1);
+                }
+                _ => break,
             }
-            slot.grant = Some(grant);
-            slot.first = number_of_first;
-            left = left.wrapping_add(1);
         }
-        // INVARIANT: As many slots name it.
-        match first.and_then(|first| self.slots.get_mut(usize::from(first))) {
-            Some(slot) if left > 0 => {
-                slot.skb = Some(skb);
-                slot.left = left;
+        match self.packets.get_mut(usize::from(place)) {
+            Some(packet) if left > 0 => {
+                // INVARIANT: As many slots are its.
+                packet.skb = Some(skb);
+                packet.left = left;
                 Ok(())
             }
-            _ => Err(skb),
+            _ => {
+                // There is room: it was just taken.
+                let _ = self.free.push_within_capacity(place);
+                Err(skb)
+            }
         }
     }
 
@@ -112,21 +129,22 @@ impl LentPackets {
         let Some(grant) = slot.grant.take() else {
             return Ok(None);
         };
-        let first = usize::from(slot.first);
         if let Err(grant) = self.reserve.take_back(grant) {
             let gref = grant.gref();
             slot.grant = Some(grant);
             return Err(StillMapped(gref));
         }
-        let Some(first) = self.slots.get_mut(first) else {
+        let place = slot.packet;
+        let Some(packet) = self.packets.get_mut(usize::from(place)) else {
             return Ok(None);
         };
-        first.left = first.left.wrapping_sub(1);
-        Ok(if first.left == 0 {
-            first.skb.take()
-        } else {
-            None
-        })
+        packet.left = packet.left.wrapping_sub(1);
+        if packet.left > 0 {
+            return Ok(None);
+        }
+        // There is room for all places.
+        let _ = self.free.push_within_capacity(place);
+        Ok(packet.skb.take())
     }
 }
 
@@ -136,9 +154,9 @@ impl Drop for LentPackets {
             // What is still mapped stays so for now.
             let _ = self.end(number as u16);
         }
-        for slot in self.slots.iter_mut() {
+        for packet in self.packets.iter_mut() {
             // Its memory must not be used for anything else.
-            core::mem::forget(slot.skb.take());
+            core::mem::forget(packet.skb.take());
         }
     }
 }
