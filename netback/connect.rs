@@ -12,6 +12,7 @@
 //! |       |                                        | feature-multicast-control,             |
 //! |       |                                        | feature-dynamic-multicast-control,     |
 //! |       |                                        | feature-split-event-channels,          |
+//! |       |                                        | feature-ctrl-ring,                     |
 //! |       |                                        | multi-queue-max-queues                 |
 //! | front | multi-queue-num-queues,                |                                        |
 //! |       | request-rx-copy, feature-rx-notify,    |                                        |
@@ -19,7 +20,8 @@
 //! |       | feature-gso-tcpv6,                     |                                        |
 //! |       | feature-no-csum-offload,               |                                        |
 //! |       | feature-ipv6-csum-offload,             |                                        |
-//! |       | xdp-headroom,                          |                                        |
+//! |       | xdp-headroom, ctrl-ring-ref,           |                                        |
+//! |       | event-channel-ctrl,                    |                                        |
 //! |       | request-multicast-control (watched);   |                                        |
 //! |       | and for each queue tx-ring-ref,        |                                        |
 //! |       | rx-ring-ref, event-channel or          |                                        |
@@ -33,7 +35,7 @@ use xenbus::{
     prelude::*,
     protocol::{
         negotiate::BadKey,
-        netif::{self, key, Rate, VifQueue, Wish},
+        netif::{self, key, ControlRing, Rate, VifQueue, Wish},
     },
     store::NIL,
 };
@@ -53,8 +55,7 @@ pub(crate) fn offer(dev: &Device, queues: u32) -> Result {
         flag(c"feature-multicast-control", true)?;
         flag(c"feature-dynamic-multicast-control", true)?;
         flag(c"feature-split-event-channels", params::split_channels())?;
-        // What another driver may have offered.
-        flag(c"feature-ctrl-ring", false)?;
+        flag(c"feature-ctrl-ring", true)?;
         store.printf(node, c"multi-queue-max-queues", fmt!("{queues}"))
     })
 }
@@ -136,6 +137,7 @@ pub(crate) fn wants_multicast_control(otherend: &CStr) -> bool {
 /// What a front end wants, and how to reach it.
 pub(crate) struct Front {
     pub(crate) wish: Wish,
+    pub(crate) control: Option<ControlRing>,
     /// One at least.
     pub(crate) queues: KVec<VifQueue>,
 }
@@ -177,5 +179,10 @@ pub(crate) fn front(dev: &Device, otherend: &CStr, most: u32) -> Result<Front> {
         let queue = VifQueue::read(|key| number(&dir, key)).map_err(fatal)?;
         queues.push(queue, GFP_KERNEL)?;
     }
-    Ok(Front { wish, queues })
+    let control = ControlRing::read(|key| number(otherend, key)).map_err(fatal)?;
+    Ok(Front {
+        wish,
+        control,
+        queues,
+    })
 }

@@ -18,6 +18,7 @@
 //! - `queue.rs`: one queue of it: packets that wait for the guest, events.
 //! - `tx.rs`: what the guest transmits, polled in soft interrupt context; `credit.rs`: how much of it.
 //! - `rx.rs`: what the guest receives, served by a thread.
+//! - `control.rs`: how the guest wants packets spread over its queues.
 //! - `rings.rs`: the start and the end of the rings.
 //! - `connect.rs`: all that is read from and written to xenstore.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
@@ -35,6 +36,7 @@
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
 
 mod connect;
+mod control;
 mod credit;
 mod link;
 mod params;

@@ -26,6 +26,10 @@ use xenbus::{
 /// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
 const MAX_WAITING: usize = 256 / 2 * 4096;
 
+/// What is noted of a packet that waits: since when, in jiffies; its hash.
+pub(crate) const SINCE: usize = 0;
+pub(crate) const HASH: usize = 1;
+
 /// A number that is counted up by one at a time.
 #[derive(Default)]
 pub(crate) struct Count(AtomicU64);
@@ -165,7 +169,7 @@ impl Queue {
     /// A packet is to wait for the guest.
     #[inline]
     pub(crate) fn enqueue(&self, mut skb: SkBuff) {
-        skb.set_note(jiffies());
+        skb.set_note::<SINCE>(jiffies());
         let mut waiting = self.waiting.lock();
         let Some(calls) = waiting.calls.clone() else {
             drop(waiting);
@@ -197,7 +201,11 @@ impl Queue {
 
     /// Since when the packet that has waited longest does so, in jiffies.
     pub(crate) fn waits_since(&self) -> Option<u64> {
-        self.waiting.lock().packets.front().map(SkBuff::note)
+        self.waiting
+            .lock()
+            .packets
+            .front()
+            .map(SkBuff::note::<SINCE>)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use crate::{
     connect::Front,
+    control,
     queue::{Calls, Channel, Port, Queue},
     rx::Rx,
     tx::Tx,
@@ -48,7 +49,12 @@ impl Rings {
             // There is room.
             let _ = rings.threads.push_within_capacity(thread);
         }
-        vif.connected(front.queues.len() as u32)?;
+        let queues = front.queues.len() as u32;
+        if let Some(control) = &front.control {
+            let thread = control::start(dev, vif.shared(), control, queues)?;
+            rings.threads.push(thread, GFP_KERNEL)?;
+        }
+        vif.connected(queues)?;
         Ok(rings)
     }
 }
@@ -104,7 +110,8 @@ fn start(dev: &Device, napi: &Arc<Napi<Queue>>, front: &VifQueue) -> Result<Kthr
     Ok(thread)
 }
 
-fn attach<C: Codec>(dev: &Device, gref: u32, codec: C) -> Result<Back<BackArea, C>> {
+/// Maps a ring of one page. Sleeps.
+pub(crate) fn attach<C: Codec>(dev: &Device, gref: u32, codec: C) -> Result<Back<BackArea, C>> {
     let area = BackArea::map(dev, &[gref])?;
     Back::attach(area, codec).map_err(|e| {
         if let AttachError::Overrun(Overrun { claimed, possible }) = e {

@@ -4,7 +4,7 @@
 //!
 //! Done by a thread, which sleeps while there is no packet, or no room for the next one.
 
-use crate::queue::{give_eoi, Calls, Channel, Queue};
+use crate::queue::{give_eoi, Calls, Channel, Queue, SINCE};
 use kernel::{dev_err, dev_info};
 use xenbus::{
     kthread::{jiffies, Current},
@@ -214,7 +214,7 @@ impl Rx {
     /// Since when the packet that has waited longest does so.
     fn waits_since(&self) -> Option<u64> {
         match &self.next {
-            Some(skb) => Some(skb.note()),
+            Some(skb) => Some(skb.note::<SINCE>()),
             None => self.queue.waits_since(),
         }
     }

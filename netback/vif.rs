@@ -4,9 +4,10 @@
 
 use crate::{
     connect::Front,
+    control::Spread,
     credit::Limit,
     params,
-    queue::{Count, Queue},
+    queue::{Count, Queue, HASH},
 };
 use core::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32, AtomicU64,
@@ -18,7 +19,7 @@ use xenbus::{
     net::{self, Features, Mac, Napi, NetDev, Operations, Rtnl, Settings, SkBuff, Stats},
     new_spinlock_irq,
     prelude::*,
-    protocol::netif::{Extras, Gso, Multicast, MulticastFilter, Rate},
+    protocol::netif::{Extras, FlowHash, Gso, HashKind, Multicast, MulticastFilter, Rate},
 };
 
 /// The address of every vif: the largest that is none of a group, so that no bridge takes it for its
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     /// Queues without room for a packet for too long.
     stalled: AtomicU32,
     pub(crate) filter: Pin<KBox<Filter>>,
+    pub(crate) spread: Pin<KBox<Spread>>,
 }
 
 const SG: u32 = 1 << 0;
@@ -86,7 +88,7 @@ impl Shared {
         });
         Extras {
             gso: gso.filter(|gso| self.takes(if gso.ipv6 { GSO_V6 } else { GSO_V4 })),
-            hash: None,
+            hash: hash_of(skb),
             headroom: self.headroom.load(Relaxed),
         }
     }
@@ -141,6 +143,7 @@ impl Shared {
             | bit(wish.takes.ipv6_csum, CSUM_V6);
         self.takes.store(takes, Relaxed);
         self.set_headroom(wish.headroom);
+        self.spread.reset();
         self.filter.clear();
         self.filter.enable(wish.multicast_control);
         // Whoever does not tell of new requests is looked after more often, and is never taken for
@@ -155,6 +158,26 @@ impl Shared {
         self.stalled.store(0, Relaxed);
         self.broken.store(false, Release);
     }
+}
+
+/// Notes the hash that the guest is to be told, in the place for that.
+#[inline]
+fn note_hash(skb: &mut SkBuff, hash: Option<FlowHash>) {
+    let note = hash.map_or(0, |FlowHash { value, kind }| {
+        1 << 63 | u64::from(kind.number()) << 32 | u64::from(value)
+    });
+    skb.set_note::<HASH>(note);
+}
+
+/// What was noted.
+#[inline]
+fn hash_of(skb: &SkBuff) -> Option<FlowHash> {
+    let note = skb.note::<HASH>();
+    let kind = HashKind::from_number((note >> 32) as u8)?;
+    (note >> 63 != 0).then_some(FlowHash {
+        value: note as u32,
+        kind,
+    })
 }
 
 /// The multicast addresses that a guest wants packets for.
@@ -217,6 +240,7 @@ impl Vif {
             stall: AtomicU64::new(jiffies_of(params::stall_ms())),
             stalled: AtomicU32::new(0),
             filter: Filter::new()?,
+            spread: Spread::new()?,
         };
         let shared = Arc::new(shared, GFP_KERNEL)?;
         let limit = Arc::new(Limit::new(), GFP_KERNEL)?;
@@ -334,9 +358,20 @@ impl Operations for Vif {
             queue.counts.tx_dropped.add(1);
             return;
         }
+        let hash = self.shared.spread.hash(&skb);
+        note_hash(&mut skb, hash);
         skb.clear_hash();
         skb.timestamp();
         queue.enqueue(skb);
+    }
+
+    fn select_queue(&self, skb: &mut SkBuff) -> u16 {
+        let (net, spread) = (&self.shared.net, &self.shared.spread);
+        if spread.is_on() {
+            let hash = spread.hash(skb);
+            return spread.queue(hash, net.queues()) as u16;
+        }
+        net.pick_queue(skb)
     }
 
     fn stats(&self) -> Stats {

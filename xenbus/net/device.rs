@@ -274,6 +274,13 @@ impl NetDev {
         unsafe { bindings::netif_device_attach(self.as_raw()) };
     }
 
+    /// The queue that the stack would choose for a packet, below [`Self::queues`].
+    #[inline]
+    pub fn pick_queue(&self, skb: &mut SkBuff) -> u16 {
+        // SAFETY: By the type invariant, and that of the packet.
+        unsafe { bindings::net_helper_pick_queue(self.as_raw(), skb.as_raw()) }
+    }
+
     /// The features that are in use.
     #[inline]
     pub fn features(&self) -> Features {

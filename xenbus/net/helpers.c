@@ -161,6 +161,12 @@ bool net_helper_tx_stopped(struct net_device *dev, unsigned int queue)
 }
 EXPORT_SYMBOL_GPL(net_helper_tx_stopped);
 
+u16 net_helper_pick_queue(struct net_device *dev, struct sk_buff *skb)
+{
+	return netdev_pick_tx(dev, skb, NULL) % dev->real_num_tx_queues;
+}
+EXPORT_SYMBOL_GPL(net_helper_pick_queue);
+
 void net_helper_rtnl_lock(void)
 {
 	rtnl_lock();

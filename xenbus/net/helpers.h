@@ -44,6 +44,7 @@ void net_helper_tx_stop_all(struct net_device *dev);
 void net_helper_tx_wake_all(struct net_device *dev);
 void net_helper_tx_stop(struct net_device *dev, unsigned int queue);
 void net_helper_tx_wake(struct net_device *dev, unsigned int queue);
+u16 net_helper_pick_queue(struct net_device *dev, struct sk_buff *skb);
 bool net_helper_tx_stopped(struct net_device *dev, unsigned int queue);
 void net_helper_rtnl_lock(void);
 void net_helper_rtnl_unlock(void);

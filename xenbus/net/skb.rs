@@ -150,6 +150,26 @@ impl SkBuff {
         Some(unsafe { (*self.as_raw()).data.cast::<super::Mac>().read() })
     }
 
+    /// Copies the first bytes of the packet, as many as there are and fit; says how many.
+    #[inline]
+    pub fn copy_start(&self, to: &mut [u8]) -> usize {
+        let len = self.len().min(to.len());
+        // SAFETY: By the type invariant; there is room for as many bytes, and there are as many.
+        let result = unsafe {
+            kernel::bindings::skb_copy_bits(
+                self.as_raw(),
+                0,
+                to.as_mut_ptr().cast(),
+                len as kernel::ffi::c_int,
+            )
+        };
+        if result == 0 {
+            len
+        } else {
+            0
+        }
+    }
+
     /// The packet's bytes, part by part, each within one page.
     #[inline]
     pub fn parts(&self) -> Parts<'_> {
@@ -397,18 +417,26 @@ impl SkBuff {
         unsafe { bindings::net_helper_flow_hash(self.as_raw()) }
     }
 
-    /// A number that its present owner has noted, see [`Self::set_note`].
+    /// The `N`-th number that its present owner has noted, see [`Self::set_note`].
     #[inline]
-    pub fn note(&self) -> u64 {
+    pub fn note<const N: usize>(&self) -> u64 {
+        const { assert!(N < NOTES) };
         // SAFETY: By the type invariant; there is room for it, on the boundary of a word.
-        unsafe { (&raw const (*self.as_raw()).cb).cast::<u64>().read() }
+        unsafe { (&raw const (*self.as_raw()).cb).cast::<u64>().add(N).read() }
     }
 
-    /// Notes a number of its present owner's, for as long as the stack has not got it.
+    /// Notes the `N`-th number of its present owner's, of 6, for as long as the stack has not got the
+    /// packet.
     #[inline]
-    pub fn set_note(&mut self, note: u64) {
+    pub fn set_note<const N: usize>(&mut self, note: u64) {
+        const { assert!(N < NOTES) };
         // SAFETY: As above; the room is for the owner of the packet.
-        unsafe { (&raw mut (*self.as_raw()).cb).cast::<u64>().write(note) };
+        unsafe {
+            (&raw mut (*self.as_raw()).cb)
+                .cast::<u64>()
+                .add(N)
+                .write(note)
+        };
     }
 }
 
@@ -419,6 +447,9 @@ impl Drop for SkBuff {
         unsafe { bindings::net_helper_free_skb(self.as_raw()) };
     }
 }
+
+/// Numbers that can be noted of a packet.
+const NOTES: usize = 6;
 
 /// Bytes of an Ethernet header.
 const ETH_HLEN: usize = kernel::bindings::ETH_HLEN as usize;
