@@ -22,6 +22,9 @@ verify() {
 	check "$t: the guest fetches a file" guest_run "$g" "wget -q -O /run/got http://10.9.0.1:8080/file && sha256sum /run/got"
 	is "$t: it is the same" "${ktap_out%% *}" "$sum"
 	check "$t: dom0 fetches it back" fetch_back "$g" "$ip"
+	# The C front end complains when it is detached with something sent that nobody has answered,
+	# whichever back end it has.
+	[ "${3%% *}" != vif ] || guest_run "$g" 'ip link set eth0 down; sleep 0.5'
 	check "$t: detach" net_detach "$g"
 	is "$t: the interface is gone" "$(guest_run "$g" 'ls /sys/class/net | grep eth')" ""
 	is "$t: no grant is left" "$(guest_run "$g" "/lab/driver net none"; wait_grants "$g" "$before")" "$before"
