@@ -181,7 +181,10 @@ impl Poll for Queue {
             }
         };
         let done = rx.receive(self, context, budget);
-        rx.refill(self);
+        // Without a budget, whoever polls wants what was sent done with, and no more.
+        if budget > 0 {
+            rx.refill(self);
+        }
         rx.channels().tx_useful(tx_useful);
         if done < budget && !self.shared.is_broken() {
             context.complete(done);
