@@ -270,6 +270,7 @@ impl Vif {
             hw_features,
             max_mtu: MAX_MTU,
             mac: MAC,
+            files: None,
         };
         net::Registration::new(&self.shared.net, self, &settings, dev)
     }

@@ -4,6 +4,7 @@
 
 use crate::{
     connect::Offer,
+    params,
     queue::{Count, Queue},
 };
 use core::sync::atomic::{
@@ -134,6 +135,7 @@ impl Interface {
             hw_features,
             max_mtu: MAX_TX_SIZE,
             mac,
+            files: Some(params::files()),
         };
         net::Registration::new(&self.shared.net, self, &settings, dev)
     }

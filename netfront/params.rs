@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The module's parameters, as the administrator has set them last, and what system this is: the one
-//! part of this driver with `unsafe`. They are those of the C driver.
+//! The module's parameters, as the administrator has set them last, the files in sysfs, and what
+//! system this is: the one part of this driver with `unsafe`. All are those of the C driver.
 
-use kernel::ffi::c_uint;
+use core::ptr::NonNull;
+use kernel::{bindings::attribute_group, ffi::c_uint};
+use xenbus::net::Files;
 
+// Of what is opaque here, only a pointer is passed on.
+#[allow(improper_ctypes)]
 extern "C" {
     static netfront_max_queues: c_uint;
     static netfront_trusted: bool;
+    static netfront_files: attribute_group;
 
     fn netfront_helper_online_cpus() -> c_uint;
     fn netfront_helper_has_pv_nics() -> bool;
@@ -33,6 +38,12 @@ pub(crate) fn max_queues() -> u32 {
 pub(crate) fn trusted() -> bool {
     // SAFETY: A byte of ours, in which sysfs writes nothing but a boolean, in one go.
     unsafe { (&raw const netfront_trusted).cast::<u8>().read_volatile() != 0 }
+}
+
+/// Files of each interface.
+pub(crate) fn files() -> Files {
+    // SAFETY: A static table, of files that look at no device.
+    unsafe { Files::from_raw(NonNull::from(&netfront_files)) }
 }
 
 /// Whether this system may have interfaces that are served by another domain.

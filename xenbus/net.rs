@@ -27,8 +27,8 @@ mod skb;
 
 pub use self::{
     device::{
-        is_rate_limited, rtnl, without_softirqs, Features, Mac, NetDev, Operations, Registration,
-        Rtnl, Settings, Stats,
+        is_rate_limited, rtnl, without_softirqs, Features, Files, Mac, NetDev, Operations,
+        Registration, Rtnl, Settings, Stats,
     },
     lend::{LentPackets, LentPage, StillMapped},
     list::SkbList,

@@ -403,6 +403,21 @@ pub struct Settings {
     pub max_mtu: u32,
     /// The address.
     pub mac: Mac,
+    /// Further files in the device's directory in sysfs.
+    pub files: Option<Files>,
+}
+
+/// A group of files in a device's directory in sysfs.
+#[derive(Clone, Copy)]
+pub struct Files(NonNull<kernel::bindings::attribute_group>);
+
+impl Files {
+    /// # Safety
+    ///
+    /// The group is a valid one and stays so, and it may be used with any device.
+    pub const unsafe fn from_raw(group: NonNull<kernel::bindings::attribute_group>) -> Self {
+        Files(group)
+    }
 }
 
 /// A device that the rest of the system can see. Dropping it takes it away, which waits until nobody
@@ -433,6 +448,9 @@ impl<T: Operations> Registration<T> {
             ops: &Adapter::<T>::OPS,
             ethtool: &ethtool::Adapter::<T>::OPS,
             parent: parent.raw_dev(),
+            group: settings
+                .files
+                .map_or(core::ptr::null(), |files| files.0.as_ptr().cast_const()),
             data: Arc::as_ptr(data).cast_mut().cast::<c_void>(),
             features: settings.features.0,
             hw_features: settings.hw_features.0,

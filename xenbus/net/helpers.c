@@ -30,6 +30,7 @@ void net_helper_set_up(struct net_device *dev, const struct net_helper_setup *se
 	dev->min_mtu = setup->min_mtu;
 	dev->max_mtu = setup->max_mtu;
 	eth_hw_addr_set(dev, setup->mac);
+	dev->sysfs_groups[0] = setup->group;
 	*(void **)netdev_priv(dev) = setup->data;
 	netif_carrier_off(dev);
 }

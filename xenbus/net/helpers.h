@@ -16,6 +16,8 @@ struct net_helper_setup {
 	const struct net_device_ops *ops;
 	const struct ethtool_ops *ethtool;
 	struct device *parent;
+	/* May be NULL. */
+	const struct attribute_group *group;
 	void *data;
 	u64 features;
 	u64 hw_features;
