@@ -149,6 +149,7 @@ impl Rx {
             let copies = skb.parts().count().wrapping_add(need as usize);
             if !self.drain.has_room(copies) {
                 self.flush();
+                thread.cond_resched();
             }
             if copies > COPIES && skb.linearize().is_err() {
                 self.queue.counts.rx_dropped.add(1);

@@ -293,7 +293,7 @@ impl Vif {
         self.limit.set(rate);
         for queue in self.queues.iter() {
             // One that waits may have to wait no longer.
-            queue.schedule();
+            queue.kick();
         }
     }
 
@@ -312,7 +312,7 @@ impl Vif {
         net.wake_all_queues();
         // What the guest has sent before the interface was ready.
         for queue in self.queues.iter() {
-            queue.schedule();
+            queue.kick();
         }
         Ok(())
     }
@@ -337,7 +337,7 @@ impl Operations for Vif {
     fn open(&self, rtnl: &Rtnl) -> Result {
         for queue in self.queues.iter() {
             queue.enable(rtnl);
-            queue.schedule();
+            queue.kick();
         }
         self.shared.net.start_all_queues();
         Ok(())

@@ -159,7 +159,7 @@ impl Interface {
         self.shared.net.wake_all_queues();
         for queue in self.queues.iter() {
             queue.target().kick();
-            queue.schedule();
+            queue.kick();
         }
     }
 
@@ -177,7 +177,7 @@ impl Operations for Interface {
     fn open(&self, rtnl: &Rtnl) -> Result {
         for queue in self.queues.iter() {
             queue.enable(rtnl);
-            queue.schedule();
+            queue.kick();
         }
         self.shared.net.start_all_queues();
         Ok(())

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
-use super::{device::NetDev, device::Rtnl, skb::SkBuff};
+use super::{
+    device::{without_softirqs, NetDev, Rtnl},
+    skb::SkBuff,
+};
 use crate::bindings;
 use kernel::{ffi::c_int, prelude::*, sync::Arc, types::Opaque};
 
@@ -68,7 +71,14 @@ impl<P: Poll> Napi<P> {
         done.min(budget) as c_int
     }
 
-    /// Has it polled soon. In any context; without effect while it is disabled.
+    /// Has it polled at once. In process context; without effect while it is disabled.
+    pub fn kick(&self) {
+        // Whoever has asked for a soft interrupt runs it when they are on again; otherwise it would
+        // wait for the next interrupt.
+        without_softirqs(|| self.schedule());
+    }
+
+    /// Has it polled soon. In interrupt context, hard or soft; without effect while it is disabled.
     #[inline]
     pub fn schedule(&self) {
         // SAFETY: Initialised in `new`.
