@@ -14,9 +14,10 @@ use protocol::blkif::{
 use protocol::kept::{Entry, Kept, Place, Taken};
 use protocol::negotiate::{BadKey, Queue};
 use protocol::netif::{
-    self, BadTxResponse, Checksum, Control, ControlRequest, ControlResponse, ControlRing, Extras, Id,
-    MulticastFilter, NoId, Offer, Rx, RxEntry, RxNext, RxPacket, RxRequest, RxSend, RxSlot, Tx,
-    TxFatal, TxIds, TxNext, TxPacket, TxResponse, TxSend, TxSlot, Unsendable, VifQueue, Wish,
+    self, BadTxResponse, Checksum, Control, ControlRequest, ControlResponse, ControlRing, Credit,
+    Extras, Hashing, Id, MulticastFilter, NoId, Offer, Rx, RxEntry, RxNext, RxPacket, RxRequest,
+    RxSend, RxSlot, Tx, TxFatal, TxIds, TxNext, TxPacket, TxResponse, TxSend, TxSlot, Unsendable,
+    VifQueue, Wish,
 };
 use protocol::ring::{AttachError, Back, Front, Full, Memory, Overrun, TooSmall, Unasked};
 use protocol::tap::{self, Entries};
@@ -306,4 +307,29 @@ pub fn control_ring(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Option
 
 pub fn multicast(filter: &MulticastFilter, address: &[u8; 6]) -> bool {
     filter.iter().count() > 3 && filter.lets_through(address)
+}
+
+pub fn hashing(hashing: &Hashing, frame: &[u8], queues: u32) -> u32 {
+    let hash = hashing.hash(frame).map_or(0, |hash| hash.value);
+    hashing.queue(hash, queues)
+}
+
+pub fn credit(credit: &mut Credit, bytes: u32, now: u64) -> Result<(), u64> {
+    credit.take(bytes, now)
+}
+
+pub fn rx_slot(entry: RxEntry, status: i16) -> RxSlot {
+    entry.failed(status).slot()
+}
+
+pub fn slots(tx: TxSlot, rx: RxSlot) -> (TxSlot, RxSlot) {
+    let (request, response) = (tx.request(), rx.response());
+    if request.flags == response.flags {
+        return (tx.extra().into(), rx.extra().into());
+    }
+    (request.into(), response.into())
+}
+
+pub fn checksums(tx: &TxPacket, rx: &RxPacket) -> (Checksum, Checksum) {
+    (tx.checksum(), rx.checksum())
 }

@@ -28,7 +28,7 @@ mod negotiate;
 mod rx;
 mod send;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tx;
 mod wire;
 

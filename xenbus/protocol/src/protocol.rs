@@ -28,6 +28,9 @@
 //! front: Pending::finish ◀──pop── ring ◀──push── Response                            :back
 //! ```
 //!
+//! A packet takes several entries, each way: [`netif::TxSend`] and [`netif::RxSend`] make them,
+//! [`netif::TxPacket`] and [`netif::RxPacket`] are what comes of them at the other end.
+//!
 //! What the peer wrote is copied out of the shared page once, decoded into a plain value of type
 //! [`blkif::RawRequest`] or [`blkif::Response`], and checked as that value. How an entry lies in
 //! memory is the business of a [`ring::Codec`], a value given to the ring when it is made, so that

@@ -5,16 +5,19 @@
 //!
 //! - [`ring`]: both ends of a ring, in a memory that changes under their feet
 //! - [`blkif`]: a request out of the ring, up to the sectors of a disk; a response
+//! - [`netif`]: the rings of a network device, from either end
 //! - [`negotiate`]: what is read from xenstore
 
 mod blkif;
 mod negotiate;
+mod netif;
 mod ring;
 #[cfg(test)]
 mod tests;
 
 pub use blkif::blkif;
 pub use negotiate::negotiate;
+pub use netif::netif;
 pub use ring::ring;
 
 /// Numbers taken off the front of an input; zeroes at its end.

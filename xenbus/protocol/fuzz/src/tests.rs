@@ -28,6 +28,11 @@ fn blkif() {
 }
 
 #[test]
+fn netif() {
+    replay("netif", crate::netif);
+}
+
+#[test]
 fn negotiate() {
     replay("negotiate", crate::negotiate);
 }

@@ -2,10 +2,14 @@
 
 //! Tests of packets in either direction: what is refused, and property tests of what gets through.
 
+mod ids;
+mod limit;
+mod loopback;
 mod negotiate;
 pub(crate) mod queues;
 mod rx;
 mod tx;
+mod wire;
 
 use super::*;
 use crate::mock::Area;

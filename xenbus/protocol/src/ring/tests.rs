@@ -367,6 +367,39 @@ fn the_last_look_before_sleep_comes_after_the_wish_for_an_event() {
     }
 }
 
+#[test]
+fn an_event_for_so_many_requests() {
+    // The indices pass 2^32 on the way.
+    let (_, mut front, mut back) = ends(8, u32::MAX - 1);
+    let send = |front: &mut Front<_, _>| {
+        front.push(&1).unwrap();
+        front.publish()
+    };
+    assert_eq!(back.final_check_for(3), Ok(false));
+    assert_eq!(
+        [(); 4].map(|()| send(&mut front)),
+        [false, false, true, false]
+    );
+    assert_eq!(back.final_check_for(4), Ok(true));
+    assert_eq!(back.final_check_for(5), Ok(false), "some, but not enough");
+    back.pop().unwrap();
+    assert_eq!(
+        back.final_check_for(4),
+        Ok(false),
+        "counted from the next one on"
+    );
+    assert!(send(&mut front));
+    assert_eq!(back.final_check_for(4), Ok(true));
+    // The fourth arrives right after the first look: load, [here] store, barrier, load.
+    for access in 1..=3 {
+        let (area, _, _) = ends(4, 0);
+        let mut back = Back::attach(Faulty::new(area, Vec::new()), Numbers).unwrap();
+        back.memory()
+            .damage_after(access, Damage::Set(index::REQ_PROD, 4));
+        assert_eq!(back.final_check_for(4), Ok(true), "access {access}");
+    }
+}
+
 /// One step of either end.
 #[derive(Clone, Copy, Debug)]
 enum Step {

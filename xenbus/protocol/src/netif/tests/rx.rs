@@ -260,7 +260,7 @@ fn extras() -> impl Strategy<Value = Extras> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// What a back end sends, a front end reads.
     #[test]
