@@ -10,7 +10,7 @@ KVER ?= $(shell uname -r)
 KDIR = /lib/modules/$(KVER)/build
 endif
 DESTDIR ?=
-MODULES := rust_xenbus blkfront blkback blktap
+MODULES := rust_xenbus blkfront blkback blktap netfront netback
 MODULES_DIR = $(DESTDIR)/lib/modules/$(KVER)/updates
 MODPROBE_D = $(DESTDIR)/etc/modprobe.d
 UDEV_D = $(DESTDIR)/etc/udev/rules.d
