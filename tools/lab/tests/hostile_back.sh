@@ -33,7 +33,8 @@ reread="$LAB/guestctl run g 20 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do
 load="$LAB/guestctl run g 60 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
 	fio --name=load --filename=/dev/@ --rw=randrw --bsrange=4k-128k --direct=1 --ioengine=libaio --iodepth=32 \
 		--size=2m --io_size=8m --norandommap --continue_on_error=all --fsync=64'"
-irqs="$LAB/guestctl run g 20 \"awk '/blkif/ { n += \\\$2 + \\\$3 } END { print n + 0 }' /proc/interrupts\""
+# The poke that is still in flight has the console for its 20 s.
+irqs="$LAB/guestctl run g 60 \"awk '/blkif/ { n += \\\$2 + \\\$3 } END { print n + 0 }' /proc/interrupts\""
 ulimit -n 16384
 while read -r line; do
 	case $line in
