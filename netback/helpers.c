@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The module's parameters; names and defaults are those of xen-netback. */
 
-#include <linux/cpumask.h>
 #include <linux/module.h>
 
 bool netback_separate_tx_rx_irq = true;
@@ -28,10 +27,3 @@ MODULE_PARM_DESC(fatal_skb_slots, "More slots than these in a packet disable the
 bool netback_provides_xdp_headroom = true;
 module_param_named(provides_xdp_headroom, netback_provides_xdp_headroom, bool, 0644);
 MODULE_PARM_DESC(provides_xdp_headroom, "Leave room in front of packets, if the guest asks for it");
-
-unsigned int netback_helper_online_cpus(void);
-
-unsigned int netback_helper_online_cpus(void)
-{
-	return num_online_cpus();
-}

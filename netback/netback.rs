@@ -266,7 +266,7 @@ impl Netback {
     /// All that makes a connection but the state. What fails is told to the toolstack.
     fn start(&self) -> Result<Rings> {
         let dev = &*self.dev;
-        let front = connect::front(dev, &self.otherend, self.vif.most_queues())?;
+        let front = connect::front(dev, &self.otherend, self.vif.queues().len() as u32)?;
         self.vif.set_rate(connect::rate(dev));
         let rings = Rings::start(dev, &self.vif, &front).inspect_err(|e| {
             dev.fatal(*e, fmt!("mapping the rings and binding the event channels"));

@@ -12,15 +12,7 @@ extern "C" {
     static netback_max_queues: c_uint;
     static netback_fatal_skb_slots: c_uint;
     static netback_provides_xdp_headroom: bool;
-
-    fn netback_helper_online_cpus() -> c_uint;
 }
-
-/// More is never believed: queues of a vif.
-const MAX_QUEUES: u32 = 256;
-
-/// Queues that are offered if nobody says how many: as many as there are CPUs, but not more.
-const DEFAULT_QUEUES: u32 = 8;
 
 macro_rules! read {
     ($name:ident as bool) => {
@@ -50,11 +42,7 @@ pub(crate) fn stall_ms() -> u32 {
 
 /// Queues of a vif at most.
 pub(crate) fn max_queues() -> u32 {
-    match read!(netback_max_queues) {
-        // SAFETY: Reads a word.
-        0 => unsafe { netback_helper_online_cpus() }.clamp(1, DEFAULT_QUEUES),
-        most => most.min(MAX_QUEUES),
-    }
+    xenbus::net::max_queues(read!(netback_max_queues))
 }
 
 /// More slots than these in a packet disable the vif.

@@ -9,7 +9,7 @@
 
 use crate::{credit::Limit, tx::Tx, vif::Shared};
 use core::sync::atomic::{
-    AtomicBool, AtomicU64,
+    AtomicBool,
     Ordering::{Relaxed, SeqCst},
 };
 use kernel::{new_spinlock, sync::SpinLock};
@@ -17,7 +17,7 @@ use xenbus::{
     evtchn::{Eoi, EventChannel, Handler},
     kthread::jiffies,
     lock::SpinLockIrq,
-    net::{Napi, Poll, PollContext, SkBuff, SkbList},
+    net::{Count, Napi, Poll, PollContext, SkBuff, SkbList},
     new_spinlock_irq,
     prelude::*,
     waker::Waker,
@@ -29,22 +29,6 @@ const MAX_WAITING: usize = 256 / 2 * 4096;
 /// What is noted of a packet that waits: since when, in jiffies; its hash.
 pub(crate) const SINCE: usize = 0;
 pub(crate) const HASH: usize = 1;
-
-/// A number that is counted up by one at a time.
-#[derive(Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    #[inline]
-    pub(crate) fn add(&self, more: u64) {
-        let sum = self.0.load(Relaxed).wrapping_add(more);
-        self.0.store(sum, Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// What a queue has done; received is what the guest has sent.
 #[derive(Default)]

@@ -62,7 +62,7 @@ impl Rings {
 impl Drop for Rings {
     fn drop(&mut self) {
         self.vif.shared().net.set_carrier(false);
-        for napi in self.vif.queues() {
+        for napi in self.vif.queues().iter() {
             // What the stack still sends is dropped.
             napi.target().set_calls(None);
             napi.target().set_tx(None);

@@ -7,7 +7,7 @@ use crate::{
     control::Spread,
     credit::Limit,
     params,
-    queue::{Count, Queue, HASH},
+    queue::{Queue, HASH},
 };
 use core::sync::atomic::{
     AtomicBool, AtomicU16, AtomicU32, AtomicU64,
@@ -16,7 +16,7 @@ use core::sync::atomic::{
 use kernel::time::msecs_to_jiffies;
 use xenbus::{
     lock::SpinLockIrq,
-    net::{self, Features, Mac, Napi, NetDev, Operations, Rtnl, Settings, SkBuff, Stats},
+    net::{self, Features, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, Stats},
     new_spinlock_irq,
     prelude::*,
     protocol::netif::{Extras, FlowHash, Gso, HashKind, Multicast, MulticastFilter, Rate},
@@ -35,8 +35,7 @@ const MAX_MTU: u32 = 65535 - 18;
 /// An interface.
 pub(crate) struct Vif {
     shared: Arc<Shared>,
-    /// As many as there can be.
-    queues: KVec<Arc<Napi<Queue>>>,
+    queues: Queues<Queue>,
     limit: Arc<Limit>,
 }
 
@@ -244,14 +243,10 @@ impl Vif {
         };
         let shared = Arc::new(shared, GFP_KERNEL)?;
         let limit = Arc::new(Limit::new(), GFP_KERNEL)?;
-        let mut all = KVec::with_capacity(queues as usize, GFP_KERNEL)?;
-        for index in 0..queues {
-            let queue = Queue::new(&shared, index, &limit)?;
-            all.push(Arc::new(Napi::new(&net, &queue)?, GFP_KERNEL)?, GFP_KERNEL)?;
-        }
+        let queues = Queues::new(&net, queues, |index| Queue::new(&shared, index, &limit))?;
         let vif = Vif {
             shared,
-            queues: all,
+            queues,
             limit,
         };
         Ok(Arc::new(vif, GFP_KERNEL)?)
@@ -280,13 +275,8 @@ impl Vif {
     }
 
     /// All queues that there can be.
-    pub(crate) fn queues(&self) -> &[Arc<Napi<Queue>>] {
+    pub(crate) fn queues(&self) -> &Queues<Queue> {
         &self.queues
-    }
-
-    /// How many queues there can be.
-    pub(crate) fn most_queues(&self) -> u32 {
-        self.queues.len() as u32
     }
 
     pub(crate) fn set_rate(&self, rate: Rate) {
@@ -316,12 +306,6 @@ impl Vif {
         }
         Ok(())
     }
-
-    fn sum(&self, which: impl Fn(&Queue) -> &Count) -> u64 {
-        self.queues.iter().fold(0, |sum, queue| {
-            sum.wrapping_add(which(queue.target()).get())
-        })
-    }
 }
 
 #[vtable]
@@ -335,19 +319,12 @@ impl Operations for Vif {
     ];
 
     fn open(&self, rtnl: &Rtnl) -> Result {
-        for queue in self.queues.iter() {
-            queue.enable(rtnl);
-            queue.kick();
-        }
-        self.shared.net.start_all_queues();
+        self.queues.open(&self.shared.net, rtnl);
         Ok(())
     }
 
     fn stop(&self, rtnl: &Rtnl) {
-        self.shared.net.stop_all_queues();
-        for queue in self.queues.iter() {
-            queue.disable(rtnl);
-        }
+        self.queues.stop(&self.shared.net, rtnl);
     }
 
     fn start_xmit(&self, mut skb: SkBuff) {
@@ -377,14 +354,14 @@ impl Operations for Vif {
 
     fn stats(&self) -> Stats {
         Stats {
-            rx_packets: self.sum(|queue| &queue.counts.rx_packets),
-            rx_bytes: self.sum(|queue| &queue.counts.rx_bytes),
-            rx_errors: self.sum(|queue| &queue.counts.rx_errors),
-            rx_dropped: self.sum(|queue| &queue.counts.rx_dropped),
-            tx_packets: self.sum(|queue| &queue.counts.tx_packets),
-            tx_bytes: self.sum(|queue| &queue.counts.tx_bytes),
+            rx_packets: self.queues.sum(|queue| &queue.counts.rx_packets),
+            rx_bytes: self.queues.sum(|queue| &queue.counts.rx_bytes),
+            rx_errors: self.queues.sum(|queue| &queue.counts.rx_errors),
+            rx_dropped: self.queues.sum(|queue| &queue.counts.rx_dropped),
+            tx_packets: self.queues.sum(|queue| &queue.counts.tx_packets),
+            tx_bytes: self.queues.sum(|queue| &queue.counts.tx_bytes),
             tx_errors: 0,
-            tx_dropped: self.sum(|queue| &queue.counts.tx_dropped),
+            tx_dropped: self.queues.sum(|queue| &queue.counts.tx_dropped),
         }
     }
 
@@ -412,7 +389,7 @@ impl Operations for Vif {
 
     fn statistic(&self, index: usize) -> u64 {
         match index {
-            0 => self.sum(|queue| &queue.counts.gso_fixup),
+            0 => self.queues.sum(|queue| &queue.counts.gso_fixup),
             // Everything is copied.
             _ => 0,
         }

@@ -2,7 +2,6 @@
 /* The module's parameters; names and defaults are those of xen-netfront. */
 
 #include <linux/capability.h>
-#include <linux/cpumask.h>
 #include <linux/device.h>
 #include <linux/module.h>
 #include <xen/platform_pci.h>
@@ -48,13 +47,7 @@ const struct attribute_group netfront_files = {
 	.attrs = files,
 };
 
-unsigned int netfront_helper_online_cpus(void);
 bool netfront_helper_has_pv_nics(void);
-
-unsigned int netfront_helper_online_cpus(void)
-{
-	return num_online_cpus();
-}
 
 bool netfront_helper_has_pv_nics(void)
 {

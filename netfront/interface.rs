@@ -2,18 +2,16 @@
 
 //! The interface, as the stack of this guest sees it.
 
-use crate::{
-    connect::Offer,
-    params,
-    queue::{Count, Queue},
-};
+use crate::{connect::Offer, params, queue::Queue};
 use core::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
 use kernel::dev_alert;
 use xenbus::{
-    net::{self, Features, GsoKind, Mac, Napi, NetDev, Operations, Rtnl, Settings, SkBuff, Stats},
+    net::{
+        self, Features, GsoKind, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, Stats,
+    },
     prelude::*,
     protocol::netif::MAX_TX_SIZE,
 };
@@ -24,8 +22,7 @@ const ETH_DATA_LEN: u32 = 1500;
 /// An interface.
 pub(crate) struct Interface {
     shared: Arc<Shared>,
-    /// As many as there can be.
-    queues: KVec<Arc<Napi<Queue>>>,
+    queues: Queues<Queue>,
 }
 
 /// What all queues of an interface look at.
@@ -109,18 +106,8 @@ impl Interface {
             broken: AtomicBool::new(false),
         };
         let shared = Arc::new(shared, GFP_KERNEL)?;
-        let mut all = KVec::with_capacity(queues as usize, GFP_KERNEL)?;
-        for index in 0..queues {
-            let queue = Queue::new(&shared, index)?;
-            all.push(Arc::new(Napi::new(&net, &queue)?, GFP_KERNEL)?, GFP_KERNEL)?;
-        }
-        Ok(Arc::new(
-            Interface {
-                shared,
-                queues: all,
-            },
-            GFP_KERNEL,
-        )?)
+        let queues = Queues::new(&net, queues, |index| Queue::new(&shared, index))?;
+        Ok(Arc::new(Interface { shared, queues }, GFP_KERNEL)?)
     }
 
     /// Shows the interface to the rest of the system. Sleeps.
@@ -145,13 +132,8 @@ impl Interface {
     }
 
     /// All queues that there can be.
-    pub(crate) fn queues(&self) -> &[Arc<Napi<Queue>>] {
+    pub(crate) fn queues(&self) -> &Queues<Queue> {
         &self.queues
-    }
-
-    /// How many queues there can be.
-    pub(crate) fn most_queues(&self) -> u32 {
-        self.queues.len() as u32
     }
 
     /// Has everything looked at that may have happened before the connection was there.
@@ -162,12 +144,6 @@ impl Interface {
             queue.kick();
         }
     }
-
-    fn sum(&self, which: impl Fn(&Queue) -> &Count) -> u64 {
-        self.queues.iter().fold(0, |sum, queue| {
-            sum.wrapping_add(which(queue.target()).get())
-        })
-    }
 }
 
 #[vtable]
@@ -175,19 +151,12 @@ impl Operations for Interface {
     const STATISTICS: &'static [&'static CStr] = &[c"rx_gso_checksum_fixup"];
 
     fn open(&self, rtnl: &Rtnl) -> Result {
-        for queue in self.queues.iter() {
-            queue.enable(rtnl);
-            queue.kick();
-        }
-        self.shared.net.start_all_queues();
+        self.queues.open(&self.shared.net, rtnl);
         Ok(())
     }
 
     fn stop(&self, rtnl: &Rtnl) {
-        self.shared.net.stop_all_queues();
-        for queue in self.queues.iter() {
-            queue.disable(rtnl);
-        }
+        self.queues.stop(&self.shared.net, rtnl);
     }
 
     fn start_xmit(&self, skb: SkBuff) {
@@ -206,14 +175,14 @@ impl Operations for Interface {
 
     fn stats(&self) -> Stats {
         Stats {
-            rx_packets: self.sum(|queue| &queue.counts.rx_packets),
-            rx_bytes: self.sum(|queue| &queue.counts.rx_bytes),
-            rx_errors: self.sum(|queue| &queue.counts.rx_errors),
+            rx_packets: self.queues.sum(|queue| &queue.counts.rx_packets),
+            rx_bytes: self.queues.sum(|queue| &queue.counts.rx_bytes),
+            rx_errors: self.queues.sum(|queue| &queue.counts.rx_errors),
             rx_dropped: 0,
-            tx_packets: self.sum(|queue| &queue.counts.tx_packets),
-            tx_bytes: self.sum(|queue| &queue.counts.tx_bytes),
+            tx_packets: self.queues.sum(|queue| &queue.counts.tx_packets),
+            tx_bytes: self.queues.sum(|queue| &queue.counts.tx_bytes),
             tx_errors: 0,
-            tx_dropped: self.sum(|queue| &queue.counts.tx_dropped),
+            tx_dropped: self.queues.sum(|queue| &queue.counts.tx_dropped),
         }
     }
 
@@ -242,7 +211,7 @@ impl Operations for Interface {
 
     fn statistic(&self, index: usize) -> u64 {
         match index {
-            0 => self.sum(|queue| &queue.counts.gso_fixup),
+            0 => self.queues.sum(|queue| &queue.counts.gso_fixup),
             _ => 0,
         }
     }

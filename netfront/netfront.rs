@@ -173,7 +173,7 @@ impl Netfront {
     }
 
     fn start(&self, dev: &Device<Core>) -> Result {
-        let offer = connect::read_offer(dev, self.interface.most_queues())?;
+        let offer = connect::read_offer(dev, self.interface.queues().len() as u32)?;
         let failed = |what: &'static str| {
             move |e: Error| {
                 dev.fatal(e, fmt!("{what}"));

@@ -5,7 +5,7 @@
 
 use core::ptr::NonNull;
 use kernel::{bindings::attribute_group, ffi::c_uint};
-use xenbus::net::Files;
+use xenbus::net::{self, Files};
 
 // Of what is opaque here, only a pointer is passed on.
 #[allow(improper_ctypes)]
@@ -14,24 +14,13 @@ extern "C" {
     static netfront_trusted: bool;
     static netfront_files: attribute_group;
 
-    fn netfront_helper_online_cpus() -> c_uint;
     fn netfront_helper_has_pv_nics() -> bool;
 }
-
-/// More is never used: queues of an interface.
-const MAX_QUEUES: u32 = 256;
-
-/// Queues that are used if nobody says how many: as many as there are CPUs, but not more.
-const DEFAULT_QUEUES: u32 = 8;
 
 /// Queues of an interface at most.
 pub(crate) fn max_queues() -> u32 {
     // SAFETY: A word of ours, written by sysfs in one go.
-    match unsafe { (&raw const netfront_max_queues).read_volatile() } {
-        // SAFETY: Reads a word.
-        0 => unsafe { netfront_helper_online_cpus() }.clamp(1, DEFAULT_QUEUES),
-        most => most.min(MAX_QUEUES),
-    }
+    net::max_queues(unsafe { (&raw const netfront_max_queues).read_volatile() })
 }
 
 /// Whether back ends may see whole pages of the guest's own.

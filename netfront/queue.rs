@@ -8,34 +8,15 @@
 //! within it whatever the stack takes to receive a packet; within that `tx`.
 
 use crate::{interface::Shared, rx::Rx, tx::Tx};
-use core::sync::atomic::{
-    AtomicBool, AtomicU64,
-    Ordering::{Relaxed, SeqCst},
-};
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use kernel::{new_spinlock, sync::SpinLock};
 use xenbus::{
     evtchn::{Eoi, EventChannel, Handler},
     lock::SpinLockIrq,
-    net::{without_softirqs, Napi, Poll, PollContext, SkBuff, SkbList},
+    net::{without_softirqs, Count, Napi, Poll, PollContext, SkBuff, SkbList},
     new_spinlock_irq,
     prelude::*,
 };
-
-/// A number that is counted up by one at a time.
-#[derive(Default)]
-pub(crate) struct Count(AtomicU64);
-
-impl Count {
-    #[inline]
-    pub(crate) fn add(&self, more: u64) {
-        let sum = self.0.load(Relaxed).wrapping_add(more);
-        self.0.store(sum, Relaxed);
-    }
-
-    pub(crate) fn get(&self) -> u64 {
-        self.0.load(Relaxed)
-    }
-}
 
 /// What a queue has done.
 #[derive(Default)]

@@ -60,7 +60,7 @@ impl Rings {
 impl Drop for Rings {
     fn drop(&mut self) {
         self.interface.shared().net.set_carrier(false);
-        for napi in self.interface.queues() {
+        for napi in self.interface.queues().iter() {
             napi.target().take_rings();
         }
     }

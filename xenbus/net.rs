@@ -8,7 +8,7 @@
 //! - `net/device.rs`: a network device, its registration, and what a driver implements
 //! - `net/ethtool.rs`: what `ethtool` is told
 //! - `net/skb.rs`: a packet as an owned value; `net/list.rs`: a queue of packets
-//! - `net/napi.rs`: polling in soft interrupt context
+//! - `net/napi.rs`: polling in soft interrupt context; `net/queues.rs`: the queues that are polled
 //! - `net/pool.rs`: pages that packets are received into
 //! - `net/copy.rs`: packets made of granted pages, and copied into them, by Xen (back end)
 //! - `net/lend.rs`: packets and pages that another domain is given access to (front end)
@@ -23,6 +23,7 @@ mod lend;
 mod list;
 mod napi;
 mod pool;
+mod queues;
 mod skb;
 
 pub use self::{
@@ -34,5 +35,6 @@ pub use self::{
     list::SkbList,
     napi::{Napi, Poll, PollContext},
     pool::{PagePool, PoolPage},
+    queues::{max_queues, Count, Queues},
     skb::{Checksum, Gso, GsoKind, Part, SkBuff, MAX_FRAGMENTS},
 };
