@@ -167,6 +167,34 @@ guest_test() {
 	done < <(guest_run -t "${3:-60}" "$name" "sh /run/test.sh 2>&1"; echo; echo "#status $?")
 }
 
+# results_of COMMAND...: run a program that prints KTAP; its results become ours.
+results_of() {
+	local line
+	while read -r line; do
+		case $line in
+		"ok "*"# SKIP "*)
+			line=${line#ok * }
+			skip "${line% # SKIP*}" "${line#*# SKIP }"
+			;;
+		"ok "*) ok "${line#ok * }" ;;
+		"not ok "*) not_ok "${line#not ok * }" ;;
+		1..* | KTAP*) ;;
+		"# "*) echo "$line" ;;
+		*) diag "$line" ;;
+		esac
+	done < <("$@" || echo "status $?")
+}
+
+# guest_save_restore NAME: save it, and restore it.
+guest_save_restore() {
+	local saved=$LAB_STATE/disks/saved
+	check "save" timeout 120 xl save "$1" "$saved"
+	check "restore" timeout 120 xl restore "$saved"
+	rm -f "$saved"
+	guest_attached "$1"
+	check "the guest answers" guest_run -t 60 "$1" true
+}
+
 guest_dmesg() {
 	guest_run -t 20 "$1" dmesg
 }

@@ -19,13 +19,7 @@ cat >"$LAB_DIR/pass" <<-'EOF2'
 	disk_detach g xvdb && exit $status
 EOF2
 poke="bash $LAB_DIR/pass @ 'dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct' >>$LAB_DIR/passed 2>&1"
-while read -r line; do
-	case $line in
-	"ok "*) ok "${line#ok * }" ;;
-	"not ok "*) not_ok "${line#not ok * }" ;;
-	"# "*) echo "$line" ;;
-	esac
-done < <(hostile back discard-secure --guest "$(guest_domid drv)" --timeout $((40 * LAB_STRETCH)) --poke "$poke")
+results_of hostile back discard-secure --guest "$(guest_domid drv)" --timeout $((40 * LAB_STRETCH)) --poke "$poke"
 is "what the back end offers" "$(grep -h secure "$LAB_DIR/passed" | tr '\n' ' ')" "secure: 1 secure: 1 secure: 0 "
 guest_stop g
 guest_stop drv

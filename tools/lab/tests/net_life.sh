@@ -68,12 +68,7 @@ check "and then does" xl unpause g
 check "it answers" answers
 guest_bg g load 'for n in 1 2 3; do wget -q -O - http://10.9.0.1:8080/big | wc -c; done | sort -u'
 sleep 1
-saved=$LAB_STATE/disks/saved
-check "save" timeout 120 xl save g "$saved"
-check "restore" timeout 120 xl restore "$saved"
-rm -f "$saved"
-guest_attached g
-check "the guest answers" guest_run -t 60 g true
+guest_save_restore g
 check "it answers" wait_for 20 answers
 is "what it fetched is whole" "$(guest_wait -t 120 g load)" $((64 << 20))
 check "detach" net_detach g
