@@ -7,6 +7,7 @@ report    the table on the terminal, JSON
 svg       bar charts
 profile   where the instructions of a request go
 symbols   addresses to names
+taps      what taps cost
 cli       the command line
 """
 

@@ -5,6 +5,8 @@
 PAIRS = ["c/c", "ours/ours", "ours/c", "c/ours", "c/qemu", "none"]
 NAMES = {"c/c": "C/C", "ours/ours": "ours/ours", "ours/c": "ours/C", "c/ours": "C/ours",
          "c/qemu": "C/QEMU", "ours/qemu": "ours/QEMU", "none": "no split"}
+# How all that is measured is called; others add theirs.
+TITLES = dict(NAMES)
 
 
 class Job:

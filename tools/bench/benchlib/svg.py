@@ -5,7 +5,8 @@ from xml.sax.saxutils import escape
 
 from . import jobs as names
 
-COLOURS = ["#888888", "#c4551c", "#e3a25b", "#4878a8", "#9dbbd4", "#5d9a5d", "#b3a0c8", "#d8d8d8"]
+COLOURS = ["#888888", "#c4551c", "#e3a25b", "#4878a8", "#9dbbd4", "#5d9a5d", "#b3a0c8", "#d8d8d8",
+           "#8c564b", "#2f4b7c", "#f2c14e", "#7fb7be"]
 
 
 class Chart:
@@ -37,7 +38,8 @@ class Chart:
 
     def legend(self, labels):
         x = self.LEFT
-        for label, colour in zip(labels, COLOURS):
+        for i, label in enumerate(labels):
+            colour = COLOURS[i % len(COLOURS)]
             self.parts.append('<rect x="%d" y="%d" width="10" height="10" fill="%s"/>'
                               % (x, self.UPPER + self.HEIGHT + 48, colour))
             self.text(x + 14, self.UPPER + self.HEIGHT + 57, label, anchor="start")
@@ -50,23 +52,23 @@ class Chart:
                 % (self.width, height, self.width, height, "\n".join(self.parts)))
 
 
-def ratios(results, pairs, jobs):
+def ratios(results, pairs, jobs, title="Requests a second, compared to the C pair (exact mode, null_blk)"):
     """Requests a second of each pair, compared to the first; "no split" is off the scale, and left out."""
     pairs = [p for p in pairs if p != "none"]
     values = {(j.name, p): (results.iops(p, j.name) or 0) / (results.iops(pairs[0], j.name) or 1)
               for j in jobs for p in pairs}
     top = max(1.2, 1.05 * max(values.values()))
-    chart = Chart("Requests a second, compared to the C pair (exact mode, null_blk)",
-                  Chart.LEFT + Chart.RIGHT + 120 * len(jobs), top, "ratio")
+    group = max(100, 22 * len(pairs))
+    chart = Chart(title, Chart.LEFT + Chart.RIGHT + (group + 20) * len(jobs), top, "ratio")
     for i, job in enumerate(jobs):
-        at = Chart.LEFT + 120 * i + 10
+        at = Chart.LEFT + (group + 20) * i + 10
         for k, pair in enumerate(pairs):
-            value, width = values[job.name, pair], 100 / len(pairs)
-            chart.bar(at + k * width, width - 2, 0, value, COLOURS[k])
+            value, width = values[job.name, pair], group / len(pairs)
+            chart.bar(at + k * width, width - 2, 0, value, COLOURS[k % len(COLOURS)])
             if value:
                 chart.text(at + (k + 0.5) * width - 1, chart.y(value) - 3, "%.2f" % value, size=9)
-        chart.text(at + 50, Chart.UPPER + Chart.HEIGHT + 16, job.name)
-    chart.legend([names.NAMES[p] for p in pairs])
+        chart.text(at + group / 2, Chart.UPPER + Chart.HEIGHT + 16, job.name)
+    chart.legend([names.TITLES[p] for p in pairs])
     return str(chart)
 
 
