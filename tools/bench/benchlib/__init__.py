@@ -8,6 +8,7 @@ svg       bar charts
 profile   where the instructions of a request go
 symbols   addresses to names
 taps      what taps cost
+pauses    how long a guest had to wait
 cli       the command line
 """
 

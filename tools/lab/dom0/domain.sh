@@ -63,14 +63,14 @@ process_gone() {
 	! kill -0 "$1" 2>/dev/null
 }
 
-# busy_start GUEST DEVICE: two sorts of load on a disk of 64 MB: fio, which verifies, over and over in
-# one half, and `steady` in the other, which checks each block and notes the pauses.
+# busy_start GUEST DEVICE [MS]: two sorts of load on a disk of 64 MB: fio, which verifies, over and over in
+# one half, and `steady` in the other, which checks each block and notes the pauses, of MS (300) or longer.
 busy_start() {
 	guest_bg "$1" busy-fio "n=0; until [ -e /run/busy-stop ]; do
 		n=\$((n + 1)); fio --name=v --filename=$2 --size=4M --offset=\$((n % 4 * 8))M --randseed=\$n --rw=randwrite \
 			--bsrange=4k-64k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --verify_fatal=1 --fsync=64 \
 			>/run/busy-now.fio 2>&1 || { cat /run/busy-now.fio; exit 1; }; done; echo \$n passes" &&
-		guest_bg "$1" busy-steady "steady $2 --offset 32 --size 16 --threads 8 --seconds 86400 --until /run/busy-stop"
+		guest_bg "$1" busy-steady "steady $2 --offset 32 --size 16 --threads 8 --pause ${3:-300} --seconds 86400 --until /run/busy-stop"
 }
 
 # busy_pauses GUEST: the pauses so far that nobody has asked for yet, in ms, one in a line.
