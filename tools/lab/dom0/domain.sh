@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # Driver domains, and devmgr, which starts them again.
 
-# driver_domain_start NAME DISK [KEY=VALUE...]: a PV guest that serves disks to others (backend=NAME),
+# driver_domain_start NAME DISK [pvh] [KEY=VALUE...]: a PV guest that serves disks to others (backend=NAME),
 # with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. Further
 # settings are those of guest_start; its configuration file is $LAB_STATE/guests/NAME/cfg.
 driver_domain_start() {
-	local name=$1 disk=$2 ramdisk=$LAB_STATE/driver.cpio
+	local name=$1 disk=$2 type=pv ramdisk=$LAB_STATE/driver.cpio
 	shift 2
+	[ "$1" != pvh ] || { type=pvh; shift; }
 	[ -e "$ramdisk" ] || cat /guest/guest.cpio /guest/driver.cpio /payload/guest.cpio >"$ramdisk" || return 1
-	guest_start "$name" pv modules=none ramdisk="$ramdisk" config='driver_domain=1' \
+	guest_start "$name" "$type" modules=none ramdisk="$ramdisk" config='driver_domain=1' \
 		append="lab.driver=$MODULES_FRONT/$MODULES_BACK" \
 		disk="format=raw,backendtype=phy,vdev=xvda,access=w,target=$disk" "$@" || return 1
 	wait_for 30 driver_domain_beats "$name"
