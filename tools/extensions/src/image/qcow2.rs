@@ -8,7 +8,9 @@
 //!   counts are not right ("dirty"): whoever opens it next counts anew, as QEMU does as well.
 //! - After a power cut each entry of a table is the new one or the old one. It must lead to
 //!   something that belongs to it either way: so the content of a new table is made stable before
-//!   anything points to it, and a cluster that was given up is used again only after a flush.
+//!   anything points to it, and a cluster that was given up is used again only after a flush. The
+//!   same goes for a new cluster, unless what is there without its data is what was there before:
+//!   zeroes.
 //!
 //! Locks: `ranges` of the disk, shared by reads and by writes to clusters that have their place,
 //! alone for all that moves clusters; then `tables`, for a piece of a table while it is written.
@@ -17,6 +19,7 @@ use super::header::{Header, AUTOCLEAR_AT, DIRTY, INCOMPATIBLE_AT};
 use super::map::{self, Map, Place};
 use super::unzip::unzip;
 use super::wrong;
+use crate::common::Share;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::io;
@@ -31,9 +34,9 @@ const PIECE: u64 = 4096;
 /// So many clusters that were compressed are kept.
 const UNZIPPED: usize = 8;
 
-/// An image.
-pub struct Qcow2 {
-    file: Raw,
+/// An image, in a file; or, in tests, in something that is none.
+pub struct Qcow2<F = Raw> {
+    file: F,
     header: Header,
     map: Map,
     backing: Option<AnyDisk>,
@@ -48,14 +51,16 @@ pub struct Qcow2 {
     grow: Lock<()>,
     /// The table of refcount blocks.
     blocks: RefCell<Vec<u64>>,
+    /// Flushes of new clusters' data.
+    settling: Share,
     /// Clusters of the file that are free after the next flush.
     given_up: RefCell<Vec<u64>>,
     unzipped: RefCell<VecDeque<(u64, Rc<[u8]>)>>,
 }
 
-impl Qcow2 {
+impl<F: Disk> Qcow2<F> {
     pub async fn open(
-        file: Raw,
+        file: F,
         header: Header,
         backing: Option<AnyDisk>,
         read_only: bool,
@@ -99,6 +104,7 @@ impl Qcow2 {
             tables: Ranges::new(),
             grow: Lock::default(),
             blocks: RefCell::new(blocks),
+            settling: Share::new(),
             given_up: RefCell::default(),
             unzipped: RefCell::default(),
         })
@@ -201,44 +207,63 @@ impl Qcow2 {
         let size = self.cluster();
         let part =
             |range: &Range<u64>| buf.part((range.start - at) as usize..(range.end - at) as usize);
-        for (range, place) in self.pieces(at, buf.len() as u64) {
-            if let Place::Data(host) = place {
-                self.write_host(host, &part(&range)).await?;
-                continue;
-            }
-            // Parts of clusters at both ends, whole ones between.
-            let first = range.end.min(range.start.next_multiple_of(size));
-            let last = first.max(range.end / size * size);
-            for range in [range.start..first, first..last, last..range.end] {
-                if range.is_empty() {
+        let mut new = Vec::new();
+        let written = async {
+            let mut unsure = false;
+            for (range, place) in self.pieces(at, buf.len() as u64) {
+                if let Place::Data(host) = place {
+                    self.write_host(host, &part(&range)).await?;
                     continue;
                 }
-                let guest = range.start / size;
-                let count = range.end.div_ceil(size) - guest;
-                let host = self.map.take(count);
-                let written = if range.start % size == 0 && range.end % size == 0 {
-                    self.write_host(host * size, &part(&range)).await
-                } else {
-                    let mut whole = Buf::new(size as usize);
-                    self.fill(guest * size, &mut whole).await?;
-                    let from = (range.start % size) as usize;
-                    let new = part(&range);
-                    whole[from..from + new.len()].copy_from_slice(&new);
-                    self.write_host(host * size, &whole).await
-                };
-                if let Err(error) = written {
-                    self.map.give(host..host + count);
-                    return Err(error);
+                // Parts of clusters at both ends, whole ones between.
+                let first = range.end.min(range.start.next_multiple_of(size));
+                let last = first.max(range.end / size * size);
+                for range in [range.start..first, first..last, last..range.end] {
+                    if range.is_empty() {
+                        continue;
+                    }
+                    let guest = range.start / size;
+                    let count = range.end.div_ceil(size) - guest;
+                    let host = self.map.take(count);
+                    new.extend((0..count).map(|it| (guest + it, host + it)));
+                    unsure |= !self.is_blank(place) || host * size < self.len.get();
+                    if range.start % size == 0 && range.end % size == 0 {
+                        self.write_host(host * size, &part(&range)).await?;
+                    } else {
+                        let mut whole = Buf::new(size as usize);
+                        self.fill(guest * size, &mut whole).await?;
+                        let from = (range.start % size) as usize;
+                        let new = part(&range);
+                        whole[from..from + new.len()].copy_from_slice(&new);
+                        self.write_host(host * size, &whole).await?;
+                    }
                 }
-                let place = |index| map::entry(Place::Data((host + index) * size));
-                let new: Vec<_> = (0..count).map(|it| (guest + it, place(it))).collect();
-                let old = new.iter().filter_map(|(guest, _)| self.map.owned(*guest));
-                let old: Vec<u64> = old.collect();
-                self.set(&new).await?;
-                self.given_up.borrow_mut().extend(old);
             }
+            match unsure {
+                true => self.settling.run(|| self.file.flush()).await,
+                false => Ok(()),
+            }
+        };
+        if let Err(error) = written.await {
+            self.map.give(new.into_iter().map(|(_, host)| host));
+            return Err(error);
         }
+        let old = new.iter().filter_map(|(guest, _)| self.map.owned(*guest));
+        let old: Vec<u64> = old.collect();
+        let entry = |host| map::entry(Place::Data(host * size));
+        let new: Vec<_> = (new.iter().map(|(guest, host)| (*guest, entry(*host)))).collect();
+        self.set(&new).await?;
+        self.given_up.borrow_mut().extend(old);
         Ok(())
+    }
+
+    /// Whether a cluster reads as zeroes, as one does that is new at the end of the file.
+    fn is_blank(&self, place: Place) -> bool {
+        match place {
+            Place::Zero => true,
+            Place::Backing => self.backing.is_none(),
+            _ => false,
+        }
     }
 
     /// Makes the whole clusters in `at..at + len` read as zeroes, and gives up what they had; and
@@ -350,16 +375,18 @@ impl Qcow2 {
             Some(entry) => *entry = known,
             None => return Err(wrong("a cluster behind the end")),
         }
-        self.map.tables.borrow_mut()[index] = Some(table.into());
         let piece = index as u64 * 8 / self.piece();
-        self.write_piece(self.header.l1_at, piece, |map, range| {
+        let written = self.write_piece(self.header.l1_at, piece, |map, range| {
             let l1 = map.l1.borrow();
             let mut piece = vec![0; range.len()];
             let have = &l1[range.start..range.end.min(l1.len())];
             piece[..have.len()].copy_from_slice(have);
             bytes(&piece)
-        })
-        .await
+        });
+        // Nobody finds it before the file has it: what he put there would be nowhere.
+        written.await?;
+        self.map.tables.borrow_mut()[index] = Some(table.into());
+        Ok(())
     }
 
     /// Before the first change: the header says that the counts are not right any more.
@@ -433,7 +460,7 @@ fn bytes(numbers: &[u64]) -> Buf {
     buf
 }
 
-async fn numbers(file: &Raw, len: u64, at: u64, count: usize) -> io::Result<Vec<u64>> {
+async fn numbers(file: &impl Disk, len: u64, at: u64, count: usize) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::with_capacity(count);
     while numbers.len() < count {
         let most = (count - numbers.len()).min(128 << 10);
@@ -446,7 +473,7 @@ async fn numbers(file: &Raw, len: u64, at: u64, count: usize) -> io::Result<Vec<
 }
 
 /// Reads from a file of `len` bytes, which goes on with zeroes.
-async fn read(file: &Raw, len: u64, at: u64, buf: &mut Buf) -> io::Result<()> {
+async fn read(file: &impl Disk, len: u64, at: u64, buf: &mut Buf) -> io::Result<()> {
     let have = len.saturating_sub(at).min(buf.len() as u64) as usize;
     buf[have..].fill(0);
     match have {
@@ -466,7 +493,7 @@ async fn read_disk(disk: &AnyDisk, len: u64, at: u64, buf: &mut Buf) -> io::Resu
     }
 }
 
-impl Disk for Qcow2 {
+impl<F: Disk> Disk for Qcow2<F> {
     fn info(&self) -> Info {
         Info {
             physical_block_size: 4096,
