@@ -27,6 +27,7 @@ pub async fn commit(
     progress: impl FnMut(u64, u64),
 ) -> io::Result<Changes> {
     let delta = open_path(path, Make::No, none).await?;
+    delta.settle().await?;
     commit_delta(base, &delta, progress).await
 }
 
