@@ -69,6 +69,10 @@ impl<S: DerefMut<Target = [u64]>> Pieces<S> {
     #[inline]
     pub fn give(&mut self, piece: Piece) {
         self.mark(piece, false);
+        // What was used last is in the caches.
+        if piece.pages > 0 {
+            self.next = self.next.min(piece.at);
+        }
     }
 
     fn is_used(&self, page: u32) -> bool {
