@@ -129,6 +129,10 @@ impl Compress {
             return Err(error);
         }
         self.keep(extent, Rc::new(content));
+        if let Err(error) = self.store.settle(&self.below).await {
+            self.store.give(extent);
+            return Err(error);
+        }
         self.store.set(&self.below, cluster, Some(extent)).await
     }
 }
