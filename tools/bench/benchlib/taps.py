@@ -28,9 +28,9 @@ TAPS = [
     Tap("noop2", "2 no-ops", "on", "noop+noop"),
     Tap("noop8", "8 no-ops", "on", "noop" + "+noop" * 7),
     # a filter that is no hook has the data copied to the window
-    Tap("copy", "with data", "on", "fault:p=0", BOTH),
-    Tap("copy2", "with data, a no-op", "on", "noop+fault:p=0"),
-    Tap("copy8", "with data, 7 no-ops", "on", "noop+" * 7 + "fault:p=0"),
+    Tap("copy", "with data", "on", "fault:error=EIO,p=0", BOTH),
+    Tap("copy2", "with data, a no-op", "on", "noop+fault:error=EIO,p=0"),
+    Tap("copy8", "with data, 7 no-ops", "on", "noop+" * 7 + "fault:error=EIO,p=0"),
     Tap("disk", "the disk itself", "on", "raw:@", BOTH),
     Tap("throttle", "throttle", "on", "throttle:iops=100000000", RAM),
     Tap("trace", "trace", "on", "trace:file=/dev/null,format=blktrace", RAM),
