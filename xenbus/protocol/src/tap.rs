@@ -130,6 +130,7 @@ pub fn ring_entries() -> u32 {
     }
 }
 
+#[inline]
 fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes
         .get(at..at.wrapping_add(N))
@@ -137,6 +138,7 @@ fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
         .unwrap_or([0; N])
 }
 
+#[inline]
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(to) = bytes.get_mut(at..at.wrapping_add(value.len())) {
         to.copy_from_slice(value);
