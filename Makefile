@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 #
-# The modules for this machine's kernel, and the lab. `make help` says what there is.
+# The modules for this machine's kernel, the tools, and the lab. `make help` says what there is.
 # What the modules are made of is in Kbuild.
 
 ifdef KDIR
@@ -10,18 +10,30 @@ KVER ?= $(shell uname -r)
 KDIR = /lib/modules/$(KVER)/build
 endif
 DESTDIR ?=
-MODULES := rust_xenbus blkfront blkback blktap
+MODULES := rust_xenbus blkfront blkback blktap netfront netback
 MODULES_DIR = $(DESTDIR)/lib/modules/$(KVER)/updates
 MODPROBE_D = $(DESTDIR)/etc/modprobe.d
 UDEV_D = $(DESTDIR)/etc/udev/rules.d
 PREFIX ?= /usr/local
 INCLUDE = $(DESTDIR)$(PREFIX)/include
+CARGO ?= cargo
+# where the tools are when they are built
+BUILT ?= $(or $(CARGO_TARGET_DIR),tools/target)/tap
+SBIN = $(DESTDIR)$(PREFIX)/sbin
+SHARE = $(DESTDIR)$(PREFIX)/share
+XEN_SCRIPTS = $(DESTDIR)/etc/xen/scripts
+TOOLS := blktap tapctl
+# what a tool generates, and the folder and name for it
+DOCS = man:man/man8/$(1).8 bash:bash-completion/completions/$(1) zsh:zsh/site-functions/_$(1) \
+	fish:fish/vendor_completions.d/$(1).fish
+TOOL_FILES = $(TOOLS:%=$(SBIN)/%) $(XEN_SCRIPTS)/block-tap \
+	$(foreach t,$(TOOLS),$(foreach d,$(call DOCS,$(t)),$(SHARE)/$(lastword $(subst :, ,$(d)))))
 # not in an empty DESTDIR, such as a package's, which does it when it is installed
 DEPMOD = if [ -e $(DESTDIR)/lib/modules/$(KVER)/modules.order ]; then depmod $(if $(DESTDIR),-b $(DESTDIR)) $(KVER); fi
 LAB := tools/lab/lab
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall demo check bench lab lab-shell clean distclean help kdir
+.PHONY: modules install uninstall tools install-tools uninstall-tools demo check bench lab lab-shell clean distclean help kdir
 
 modules: kdir
 	$(MAKE) -C $(KDIR) M=$(CURDIR) modules
@@ -49,6 +61,21 @@ uninstall:
 		$(UDEV_D)/60-blktap.rules $(INCLUDE)/blktap.h
 	if [ -d $(MODULES_DIR) ]; then rmdir --ignore-fail-on-non-empty $(MODULES_DIR); fi
 	$(DEPMOD)
+
+tools:
+	cd tools && $(CARGO) build --profile tap --locked $(TOOLS:%=-p %)
+
+install-tools:
+	@for t in $(TOOLS); do test -e $(BUILT)/$$t || { echo "$(BUILT)/$$t is not built: run make tools first" >&2; exit 1; }; done
+	install -d $(sort $(dir $(TOOL_FILES)))
+	install -m755 $(TOOLS:%=$(BUILT)/%) $(SBIN)
+	install -m755 tools/tapctl/block-tap $(XEN_SCRIPTS)/block-tap
+	@set -e; $(foreach t,$(TOOLS),$(foreach d,$(call DOCS,$(t)), \
+		echo "$(t) $(firstword $(subst :, ,$(d))): $(SHARE)/$(lastword $(subst :, ,$(d)))"; \
+		$(BUILT)/$(t) generate $(firstword $(subst :, ,$(d))) >$(SHARE)/$(lastword $(subst :, ,$(d)));))
+
+uninstall-tools:
+	rm -f $(TOOL_FILES)
 
 # Everything below runs in the lab; lab-packages installs what the host lacks for it.
 lab:
@@ -82,6 +109,9 @@ help:
 	@echo '  make                the modules, for the running kernel (KDIR=… for another)'
 	@echo '  make install        into updates/ of its modules, in the place of the C drivers (DESTDIR=…)'
 	@echo '  make uninstall      take that back'
+	@echo '  make tools          blktap and tapctl, for taps'
+	@echo '  make install-tools  into PREFIX (/usr/local), with man pages and completions, and the script for xl'
+	@echo '  make uninstall-tools'
 	@echo 'Here, without Xen, as root on Debian 12 or 13:'
 	@echo '  make demo           boot a Xen host, serve disks to running guests with our modules'
 	@echo '  make check          all the tests; the last line is "N passed, M failed"'

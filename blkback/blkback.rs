@@ -18,7 +18,7 @@
 //! - `bio.rs`, `bio/`: the glue to the block layer, sysfs and the module's parameters, all that is
 //!   not safe Rust.
 //! - `ring.rs`: the start and the end of a disk's rings; `session.rs`: what they have in common.
-//! - `vbd.rs`: the virtual disk; `waker.rs`: how a ring's thread is woken.
+//! - `vbd.rs`: the virtual disk.
 //! - `tap.rs`: where a tap comes between the queues and the stage.
 //! - `connect.rs`: all that is read from and written to xenstore.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
@@ -45,7 +45,6 @@ mod session;
 mod stage;
 pub mod tap;
 mod vbd;
-mod waker;
 
 use bio::params;
 use connect::Offers;
@@ -64,6 +63,7 @@ use xenbus::{
         state::{self, BackAction, OutOfOrder},
         tap::ioctl::Geometry,
     },
+    waker,
     watch::Watch,
 };
 

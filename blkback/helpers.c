@@ -22,7 +22,6 @@ void blkback_helper_noio(void);
 void blkback_helper_preempt_disable(void);
 void blkback_helper_preempt_enable(void);
 void blkback_helper_init_params(void);
-unsigned int blkback_helper_online_cpus(void);
 
 extern int blkback_max_buffer_pages;
 extern int blkback_max_persistent_grants;
@@ -145,11 +144,6 @@ MODULE_PARM_DESC(polling,
 unsigned int blkback_poll_us = 50;
 module_param_named(poll_us, blkback_poll_us, uint, 0644);
 MODULE_PARM_DESC(poll_us, "Microseconds that a ring is polled at most before its thread sleeps");
-
-unsigned int blkback_helper_online_cpus(void)
-{
-	return num_online_cpus();
-}
 
 /* To be called once, before there is a device. */
 void blkback_helper_init_params(void)

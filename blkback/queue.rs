@@ -403,10 +403,10 @@ impl Queue {
         }
     }
 
-    /// Answers what the disk has done.
-    fn finish(&mut self, thread: &Current) {
+    /// Answers what the disk has done; says whether there was any.
+    fn finish(&mut self, thread: &Current) -> bool {
         if !self.stage.any_done() {
-            return;
+            return false;
         }
         let (stage, ring, session) = (&mut self.stage, &mut self.ring, &self.session);
         let failed = stage.finish(|request, status| {
@@ -418,6 +418,7 @@ impl Queue {
         });
         self.notify();
         self.back_off(failed, thread);
+        true
     }
 
     fn notify(&mut self) {

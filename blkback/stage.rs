@@ -39,8 +39,8 @@ pub(crate) struct Transfer {
 enum Owner {
     /// The tap's own.
     Own(Token),
-    /// With the pages of a request of the guest's, which began at this sector.
-    Guest(Token, u64),
+    /// With the pages of a request of the guest's, which is this one.
+    Guest(Token, Request),
 }
 
 impl Transfer {
@@ -306,9 +306,9 @@ impl Stage {
                         let (Owner::Own(token) | Owner::Guest(token, _)) = owner;
                         // There is room for as many as there are places.
                         let _ = self.tap_done.push_within_capacity((token, status));
-                        if let Owner::Guest(_, sector) = owner {
+                        if let Owner::Guest(_, request) = owner {
                             // The guest's request is still to be answered.
-                            transfer.request.sector = sector;
+                            transfer.request = request;
                             continue;
                         }
                     }
@@ -363,12 +363,12 @@ impl Stage {
         self.flights.put(index);
     }
 
-    /// Carries out what a request of the guest's asks for, as a tap's: at `sector`, and with the
-    /// end told to the tap. The guest's request stays.
-    pub(crate) fn lend(&mut self, index: u16, sector: u64, token: Token) -> Result {
+    /// Carries out a tap's request with the pages of one of the guest's, which is as long and goes
+    /// the same way. The end is told to the tap; the guest's request stays.
+    pub(crate) fn lend(&mut self, index: u16, request: Request, token: Token) -> Result {
         let transfer = self.flights.get(index).ok_or(EINVAL)?;
-        transfer.tap = Some(Owner::Guest(token, transfer.request.sector));
-        transfer.request.sector = sector;
+        transfer.tap = Some(Owner::Guest(token, transfer.request));
+        transfer.request = request;
         self.taps = self.taps.wrapping_add(1);
         self.send_later(index);
         Ok(())

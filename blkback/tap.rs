@@ -190,10 +190,11 @@ impl Desk<'_> {
         self.stage.send_later(number);
     }
 
-    /// Carries out what a request of the guest's asks for, with the guest's pages, but at `sector`;
-    /// [`Self::done`] gives `token` back, and the guest's request is still to be answered.
-    pub fn lend(&mut self, number: u16, sector: u64, token: Token) -> Result {
-        self.stage.lend(number, sector, token)
+    /// Carries out a request of the tap's with the pages of one of the guest's, which must be as
+    /// long and be a read or a write as it is; [`Self::done`] gives `token` back, and the guest's
+    /// request is still to be answered.
+    pub fn lend(&mut self, number: u16, request: Request, token: Token) -> Result {
+        self.stage.lend(number, request, token)
     }
 
     /// Carries out a request of the tap's, with data from the byte `at` of `region` on;

@@ -169,7 +169,8 @@ unsafe extern "C" fn poll(
     // SAFETY: Called for an open file.
     let it = unsafe { file_of(file) };
     if let Some(wait) = it.poll_wait() {
-        // SAFETY: Both are valid for the call; nobody has the file's position.
+        // SAFETY: Both are valid for the call. A file that can be neither read nor written has no
+        // position that anybody would use.
         let (table, file) = unsafe { (PollTable::from_raw(table), fs::File::from_raw_file(file)) };
         table.register_wait(file, wait);
     }

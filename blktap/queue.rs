@@ -54,6 +54,8 @@ struct Inner {
     program: Option<Program>,
     /// The program has gone, but requests of its are still on their way to the disk.
     dying: bool,
+    /// There is a thread.
+    open: bool,
     waiting: Fifo<KVec<u16>>,
     sent: Sent<KVec<Entry>>,
     /// Room for requests that are about to be sent, and answers that are about to be given.
@@ -85,6 +87,7 @@ impl Queue {
         let inner = Inner {
             program: None,
             dying: false,
+            open: false,
             waiting: Fifo::new(KVec::new()),
             sent: Sent::new(entries),
             going: KVec::with_capacity(front::BATCH, GFP_KERNEL)?,
@@ -118,6 +121,13 @@ impl Queue {
             .is_some_and(|next| next.generation == generation)
         {
             *next = None;
+        }
+        drop(next);
+        // With a thread this is the thread's, which has been woken.
+        let mut inner = self.inner.lock();
+        let of = |program: &Program| program.generation == generation;
+        if !inner.open && inner.program.as_ref().is_some_and(of) {
+            inner.let_go();
         }
     }
 
@@ -155,6 +165,7 @@ impl TapQueue for Queue {
         numbers.extend_with(places, 0, GFP_KERNEL)?;
         inner.waiting = Fifo::new(numbers);
         inner.own = 0;
+        inner.open = true;
         drop(inner);
         self.shared.set_bell(self.index, Some(bell));
         Ok(())
@@ -168,7 +179,7 @@ impl TapQueue for Queue {
         self.shared.take_attention(self.index);
         let mut inner = self.inner.lock();
         inner.take_done(desk);
-        inner.follow(self);
+        let parted = inner.follow(self, desk);
         while let Some(number) = desk.arrived() {
             inner.count(desk, number);
             // There is room for all that the guest's ring holds.
@@ -195,6 +206,9 @@ impl TapQueue for Queue {
         let report = inner.is_settled(&self.shared, desk);
         let load = inner.load(&self.shared);
         drop(inner);
+        if parted {
+            self.shared.kick_all();
+        }
         if let Some(change) = report {
             self.shared.report(self.index, change);
         }
@@ -218,27 +232,34 @@ impl TapQueue for Queue {
                 self.shared.poll.notify_all();
             }
         }
+        inner.open = false;
         drop(inner);
         self.shared.set_bell(self.index, None);
     }
 }
 
 impl Inner {
-    /// Follows the programs that go and come.
-    fn follow(&mut self, queue: &Queue) {
+    /// Follows the programs that go and come. True: nothing of one that has gone is on its way to
+    /// the disk any more, and all queues are to be told.
+    fn follow(&mut self, queue: &Queue, desk: &mut Desk<'_>) -> bool {
         let now = queue.shared.program();
-        if let Some(program) = &self.program {
-            self.dying |= program.generation != now;
+        let left = |program: &Program| program.generation != now;
+        if !self.dying && self.program.as_ref().is_some_and(left) {
+            // What it has answered before is done; whether it then broke a rule is all the same.
+            let _ = self.take_answers(desk);
+            self.dying = true;
         }
-        // What is on its way to the disk is to come there before what is sent again.
-        if self.dying && self.own == 0 {
-            let waiting = &mut self.waiting;
-            self.sent.take_back(|entry| {
-                // There is room, as before.
-                let _ = waiting.push_first(entry.request);
-            });
-            self.program = None;
-            self.dying = false;
+        // What is on its way to the disk, by any queue, is to come there before what is sent again.
+        let gone = self.own == 0 && (self.dying || self.program.is_none());
+        let parted = gone && queue.shared.parted(queue.index);
+        // After that: the one that was there before may be one of those that have gone. And before
+        // what follows: this one may have come after one whose requests are on their way.
+        let now = queue.shared.program();
+        if !gone || queue.shared.is_parting() {
+            return parted;
+        }
+        if self.dying {
+            self.let_go();
         }
         if self.program.is_none() && now != 0 {
             let mut next = queue.next.lock();
@@ -246,6 +267,18 @@ impl Inner {
                 self.program = next.take();
             }
         }
+        parted
+    }
+
+    /// Takes back what the program has, and lets go of it.
+    fn let_go(&mut self) {
+        let waiting = &mut self.waiting;
+        self.sent.take_back(|entry| {
+            // There is room, as before.
+            let _ = waiting.push_first(entry.request);
+        });
+        self.program = None;
+        self.dying = false;
     }
 
     /// Serves the rings; true: there is more to do.
@@ -302,10 +335,10 @@ impl Inner {
 
     /// Sends requests where they go while no program has them.
     fn without_program(&mut self, shared: &Shared, desk: &mut Desk<'_>) {
-        if self.dying || desk.is_ending() {
+        let phase = shared.phase();
+        if self.dying || desk.is_ending() || shared.is_parting() {
             return;
         }
-        let phase = shared.phase();
         let orphaned = self.program.is_none() && shared.program() == 0;
         if phase.mode == Mode::Passthrough && !phase.switching {
             if !desk.is_paused() {
@@ -323,7 +356,8 @@ impl Inner {
     /// The change of which it is to be reported that nothing goes the old way any more.
     fn is_settled(&mut self, shared: &Shared, desk: &Desk<'_>) -> Option<u16> {
         let phase = shared.phase();
-        let settled = !self.dying && self.own == 0 && self.sent.is_empty();
+        // While another queue is waited for, requests come here, and must not be found by the end.
+        let settled = !self.dying && self.own == 0 && self.sent.is_empty() && !shared.is_parting();
         let settled = match (phase.switching, phase.removing) {
             (false, false) => false,
             (true, _) => settled && desk.is_idle(),
@@ -344,7 +378,8 @@ impl Inner {
                 || self.dying
                 || !self.waiting.is_empty()
                 || !self.sent.is_empty()
-                || self.own > 0,
+                || self.own > 0
+                || shared.is_parting(),
             waiting: self.waiting.len(),
             sent: self.sent.len(),
             alive: self.program.is_some() && !self.dying,

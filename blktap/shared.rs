@@ -7,7 +7,7 @@
 //! way any more.
 
 use blkback::tap::Bell;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::{
     new_condvar, new_mutex, new_poll_condvar,
     sync::{poll::PollCondVar, CondVar, Mutex},
@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     phase: AtomicU32,
     /// The generation of the program that is served; 0: none is.
     program: AtomicU32,
+    /// One bit for each queue by which a program that has gone may have requests at the disk.
+    parting: AtomicU64,
     policy: AtomicU32,
     /// Counts what a program might want to ask [`ioctl::INFO`](xenbus::protocol::tap::ioctl::INFO)
     /// about.
@@ -123,6 +125,7 @@ impl Shared {
             pin_init!(Shared {
                 phase: AtomicU32::new(Mode::Passthrough as u32),
                 program: AtomicU32::new(0),
+                parting: AtomicU64::new(0),
                 policy: AtomicU32::new(Policy::Hold as u32),
                 changes: AtomicU32::new(1),
                 signals,
@@ -161,6 +164,30 @@ impl Shared {
     /// Sets the program that is served. With `control` held.
     pub(crate) fn set_program(&self, generation: u32) {
         self.program.store(generation, Ordering::SeqCst);
+    }
+
+    /// Serves no program any more. The guest's requests go nowhere before the disk has done all that
+    /// the last one has asked for, by any queue: it would do that after what they ask for.
+    pub(crate) fn part(&self, control: &Control) {
+        if self.program() != 0 {
+            self.parting.fetch_or(control.open, Ordering::SeqCst);
+        }
+        self.set_program(0);
+    }
+
+    /// Whether a program that has gone may have requests at the disk. To be asked after what says
+    /// that it has gone.
+    #[inline]
+    pub(crate) fn is_parting(&self) -> bool {
+        self.parting.load(Ordering::Acquire) != 0
+    }
+
+    /// By queue `index` no program that has gone has requests at the disk. True: neither has one by
+    /// any other, since now, and all queues are to be told.
+    pub(crate) fn parted(&self, index: usize) -> bool {
+        let bit = bit(index);
+        self.parting.load(Ordering::Acquire) & bit != 0
+            && self.parting.fetch_and(!bit, Ordering::SeqCst) == bit
     }
 
     pub(crate) fn policy(&self) -> Policy {
@@ -225,6 +252,10 @@ impl Shared {
             signal.attention.store(true, Ordering::Release);
         }
         self.changed.notify_all();
+        // A queue that begins has nothing at the disk either.
+        if self.parted(index) {
+            self.kick_all();
+        }
     }
 
     /// Nothing of queue `index` goes the old way any more, as the change of that number wants it.
@@ -254,7 +285,7 @@ impl Shared {
             control.holder = None;
         }
         control.broken = broken;
-        self.set_program(0);
+        self.part(&control);
         self.apply_policy();
         drop(control);
         self.tell();

@@ -179,13 +179,21 @@ impl Tap {
             let hint = (header(0)?, header(RING_PAGES)?);
             attachment.hints.push(hint, GFP_KERNEL)?;
         }
-        let control = self.shared.control.lock();
-        self.shared.set_policy(policy);
+        let control = self.my_turn()?;
+        // The queues look at the program, then at the phase. Nothing is sent before the mode is the
+        // wanted one: a program that waits here could not answer, and the change waits for answers.
+        let phase = self.shared.phase();
+        let switching = phase.mode != mode;
+        self.shared.set_phase(Phase { switching, ..phase });
         self.shared.set_program(generation);
-        drop(control);
+        self.shared.set_policy(policy);
+        if switching {
+            self.change(control, mode, |phase| phase.switching = true)?;
+        } else {
+            drop(control);
+            self.shared.kick_all();
+        }
         self.shared.tell();
-        self.shared.kick_all();
-        self.switch(mode)?;
 
         it.guest_bytes = guest.wrapping_mul(PAGE_SIZE) as u32;
         it.own_bytes = own.wrapping_mul(PAGE_SIZE) as u32;
@@ -249,6 +257,8 @@ impl Tap {
             removing: false,
             change: now.change,
         });
+        // From here on nobody attaches: it would be to something that goes.
+        control.gone |= now.removing && result.is_ok();
         // The policy counts if the program has gone meanwhile.
         shared.apply_policy();
         control.switching = false;
@@ -274,16 +284,31 @@ impl Tap {
     ///
     /// `EINTR`: the mode is passthrough then, and no program is served.
     pub(crate) fn remove(&self) -> Result {
+        let control = self.shared.control.lock();
+        if control.gone {
+            return Err(ENODEV);
+        }
+        // A change under way may wait for a program that does not answer, and this one for that.
+        self.dismiss(&control);
+        drop(control);
+        self.shared.kick_all();
         let control = self.my_turn()?;
-        self.shared.set_policy(Policy::Passthrough);
-        self.shared.set_program(0);
+        self.dismiss(&control);
         self.change(control, Mode::Passthrough, |phase| {
             phase.mode = Mode::Passthrough;
             phase.removing = true;
         })?;
+        // The place is free before anybody is told so.
+        self.slot.clear(self);
         self.end();
-        self.slot.clear();
         Ok(())
+    }
+
+    /// Serves no program any more, as if it had gone, and takes its requests to the disk.
+    fn dismiss(&self, control: &Control) {
+        self.shared.set_policy(Policy::Passthrough);
+        self.shared.part(control);
+        self.shared.apply_policy();
     }
 
     /// Waits until nobody else changes something.
@@ -312,8 +337,12 @@ impl Tap {
     }
 
     /// Sets what the guest is to see.
+    ///
+    /// # Errors
+    ///
+    /// `ENODEV` when the tap has gone.
     pub(crate) fn set_geometry(&self, geometry: &Geometry) -> Result {
-        self.slot.set_geometry(geometry)?;
+        self.slot.set_geometry(self, geometry)?;
         self.shared.tell();
         Ok(())
     }
@@ -371,6 +400,8 @@ impl tap::Tap for Tap {
 
     fn connected(&self, queues: usize) {
         self.shared.control.lock().connected = queues as u32;
+        // A change may have waited for a queue whose thread never came to look here.
+        self.shared.changed.notify_all();
         self.shared.tell();
     }
 

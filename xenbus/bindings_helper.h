@@ -9,3 +9,4 @@
 #include <xen/xenbus.h>
 
 #include "helpers.h"
+#include "net/helpers.h"

@@ -153,6 +153,18 @@ impl<Ctx> Device<Ctx> {
         };
     }
 
+    /// Tells whoever listens for that (udev, which may run the device's script) that the device is
+    /// online, or not any more. Sleeps.
+    pub fn announce(&self, online: bool) {
+        let action = if online {
+            kernel::bindings::kobject_action_KOBJ_ONLINE
+        } else {
+            kernel::bindings::kobject_action_KOBJ_OFFLINE
+        };
+        // SAFETY: The device is live. Without memory for the message there is none.
+        unsafe { kernel::bindings::kobject_uevent(&raw mut (*self.raw_dev()).kobj, action) };
+    }
+
     /// Front side: the device is closed; whoever waits for that (shutdown) may go on. Sleeps.
     pub fn frontend_closed(&self) {
         // SAFETY: The device is live.

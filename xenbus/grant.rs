@@ -85,6 +85,29 @@ impl GrantReserve {
         (gref >= 0).then_some(gref as bindings::grant_ref_t)
     }
 
+    /// Ends an access, as [`Grant::try_end`] does, and sets its reference aside again. In any
+    /// context.
+    ///
+    /// # Errors
+    ///
+    /// The grant itself, when the other end still has the page mapped.
+    #[inline]
+    pub fn take_back(&mut self, mut grant: Grant) -> core::result::Result<(), Grant> {
+        if grant.gref == 0 {
+            return Ok(());
+        }
+        // SAFETY: The reference is ours; on success it is free, and goes to our list.
+        unsafe {
+            if bindings::gnttab_end_foreign_access_ref(grant.gref) == 0 {
+                return Err(grant);
+            }
+            bindings::gnttab_release_grant_reference(&mut self.head, grant.gref);
+        }
+        self.len = self.len.wrapping_add(1);
+        grant.gref = 0;
+        Ok(())
+    }
+
     /// Grants `domid` access to the first 4096 bytes of `page`. In any context.
     ///
     /// # Errors

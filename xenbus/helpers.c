@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /* C helpers for what the kernel offers only as a macro, an inline or a variadic function. */
 
+#include <linux/cpumask.h>
 #include <linux/kthread.h>
 #include <linux/mm.h>
 #include <linux/module.h>
@@ -106,6 +107,12 @@ void xenbus_helper_put_task_struct(struct task_struct *task)
 	put_task_struct(task);
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_put_task_struct);
+
+unsigned int xenbus_helper_online_cpus(void)
+{
+	return num_online_cpus();
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_online_cpus);
 
 void xenbus_helper_init_work(struct work_struct *work, work_func_t fn)
 {

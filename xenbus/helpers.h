@@ -30,6 +30,7 @@ void xenbus_helper_cond_resched(void);
 bool xenbus_helper_relax(void);
 void xenbus_helper_get_task_struct(struct task_struct *task);
 void xenbus_helper_put_task_struct(struct task_struct *task);
+unsigned int xenbus_helper_online_cpus(void);
 
 void xenbus_helper_init_work(struct work_struct *work, work_func_t fn);
 bool xenbus_helper_queue_work(struct work_struct *work);

@@ -105,6 +105,12 @@ pub fn jiffies() -> u64 {
     unsafe { (&raw const kernel::bindings::jiffies).read_volatile() as u64 }
 }
 
+/// How many CPUs there are just now.
+pub fn online_cpus() -> u32 {
+    // SAFETY: Reads a word.
+    unsafe { bindings::xenbus_helper_online_cpus() }
+}
+
 /// The kernel's clock since its start, in nanoseconds.
 #[inline]
 pub fn now_ns() -> u64 {

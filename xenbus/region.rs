@@ -81,7 +81,7 @@ impl Region {
         if !page.is_null() {
             return Ok(page);
         }
-        let fresh = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+        let fresh = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
         let new = fresh.as_ptr();
         // INVARIANT: From here on its only reference is the region's.
         match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
@@ -216,8 +216,9 @@ pub enum Way {
 pub struct RegionCopies {
     region: Arc<Region>,
     domid: u16,
-    ops: KVec<bindings::gnttab_copy>,
-    numbers: KVec<u16>,
+    // A guest makes these long: one for each segment of what comes at once.
+    ops: KVVec<bindings::gnttab_copy>,
+    numbers: KVVec<u16>,
 }
 
 // SAFETY: What is in the operations are plain numbers.
@@ -229,8 +230,8 @@ impl RegionCopies {
         RegionCopies {
             region: region.clone(),
             domid,
-            ops: KVec::new(),
-            numbers: KVec::new(),
+            ops: KVVec::new(),
+            numbers: KVVec::new(),
         }
     }
 

@@ -13,8 +13,9 @@
 //! - [`grant`]: access given to a page, [`shared`]: pages of our own to give access to (front end);
 //!   [`map`], [`copy`]: access used (back end).
 //! - [`region`]: memory that a program maps.
-//! - [`kthread`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the `kernel`
-//!   crate does not offer yet.
+//! - [`net`]: network devices and packets.
+//! - [`kthread`], [`waker`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the
+//!   `kernel` crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -37,12 +38,14 @@ pub mod kthread;
 pub mod lock;
 pub mod map;
 pub mod module;
+pub mod net;
 pub mod noio;
 pub mod region;
 pub mod ring;
 pub mod shared;
 pub mod store;
 pub mod timer;
+pub mod waker;
 pub mod watch;
 pub mod work;
 

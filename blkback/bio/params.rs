@@ -4,7 +4,10 @@
 //! and `polling` and `poll_us`.
 
 use kernel::ffi::{c_int, c_uint};
-use xenbus::protocol::{negotiate::MAX_RING_ORDER, spin};
+use xenbus::{
+    kthread::online_cpus,
+    protocol::{negotiate::MAX_RING_ORDER, spin},
+};
 
 extern "C" {
     static blkback_max_buffer_pages: c_int;
@@ -19,7 +22,6 @@ extern "C" {
     static blkback_poll_us: c_uint;
 
     fn blkback_helper_init_params();
-    fn blkback_helper_online_cpus() -> c_uint;
 }
 
 /// More is never believed: queues of a disk.
@@ -96,8 +98,7 @@ pub(crate) fn polling() -> spin::Mode {
 /// Nanoseconds that a thread spins at most before it sleeps. None on the only CPU, since whoever it
 /// waits for would have to wait, too.
 pub(crate) fn poll_ns() -> u64 {
-    // SAFETY: Reads a word.
-    match unsafe { blkback_helper_online_cpus() } {
+    match online_cpus() {
         0 | 1 => 0,
         _ => u64::from(read!(blkback_poll_us)).wrapping_mul(1000),
     }

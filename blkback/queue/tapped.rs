@@ -7,7 +7,7 @@ use crate::bio;
 use crate::tap::{Bell, Desk, Load, Tapped, OWN_REQUESTS};
 use kernel::{
     dev_err,
-    time::{delay::fsleep, Delta},
+    time::{delay::fsleep, Delta, Instant, Monotonic},
 };
 use xenbus::{kthread::Current, prelude::*};
 
@@ -25,10 +25,12 @@ pub(super) struct Side {
     grown: bool,
     /// Another queue has a barrier.
     paused: bool,
+    /// Something has changed since the tap was called, of which nothing else tells.
+    more: bool,
 }
 
 /// How long a program has to answer what it has when the service ends, in milliseconds.
-const PATIENCE: u32 = 500;
+const PATIENCE: i64 = 500;
 
 impl Side {
     /// Whether requests of the guest's go to the tap.
@@ -46,6 +48,8 @@ impl Side {
     /// The other queue's barrier is through.
     pub(super) fn resume(&mut self) {
         self.paused = false;
+        // There may be requests that waited for this, and no event to come.
+        self.more = true;
     }
 
     fn sent(&self) -> usize {
@@ -68,7 +72,7 @@ impl Queue {
                 .tap
                 .tap
                 .as_ref()
-                .is_some_and(|tap| tap.queue.attention())
+                .is_some_and(|tap| self.tap.more || tap.queue.attention())
     }
 
     /// Looks whether there is another tap, and calls the tap if it has something to do.
@@ -126,7 +130,8 @@ impl Queue {
             let Some(tap) = &self.tap.tap else {
                 return;
             };
-            let work = tap.queue.attention()
+            let work = core::mem::take(&mut self.tap.more)
+                || tap.queue.attention()
                 || !self.tap.arrived.is_empty()
                 || self.stage.any_tap_done()
                 || (round == 0 && self.tap.load.restless);
@@ -140,7 +145,8 @@ impl Queue {
                 bad
             });
             self.back_off(bad, thread);
-            self.finish(thread);
+            // What the disk has done by now is not in its list any more, so that it wakes nobody.
+            self.tap.more = self.finish(thread);
         }
     }
 
@@ -188,7 +194,9 @@ impl Queue {
         if self.tap.tap.is_none() {
             return;
         }
-        for _ in 0..PATIENCE {
+        let from = Instant::<Monotonic>::now();
+        // By the clock: the program can make a pass take long.
+        while from.elapsed().as_millis() < PATIENCE {
             self.attend(thread);
             if !self.tap.load.alive || self.tap.pending() == 0 {
                 break;

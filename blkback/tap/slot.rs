@@ -46,6 +46,12 @@ struct Placed {
     module: ModuleRef,
 }
 
+impl Placed {
+    fn is(&self, tap: &dyn Tap) -> bool {
+        core::ptr::addr_eq(&raw const *self.tap, core::ptr::from_ref(tap))
+    }
+}
+
 /// A tap's side of a queue, in the queue.
 pub(crate) struct Tapped {
     pub(crate) queue: Arc<dyn TapQueue>,
@@ -109,10 +115,12 @@ impl Slot {
         Ok(())
     }
 
-    /// Takes the tap out, which has nothing on its way any more.
-    pub fn clear(&self) {
+    /// Takes `tap` out, if it is in, which has nothing on its way any more.
+    pub fn clear(&self, tap: &dyn Tap) {
         let mut state = self.state.lock();
-        let tap = state.tap.take();
+        let Some(tap) = state.tap.take_if(|placed| placed.is(tap)) else {
+            return;
+        };
         state.geometry = None;
         self.sectors.store(NO_SIZE, Ordering::Relaxed);
         self.changed(&state);
@@ -120,15 +128,15 @@ impl Slot {
         drop(tap);
     }
 
-    /// Sets what the guest is to see; connects, if there is no device behind the disk and the front
-    /// end waits for one. Of a disk that is connected only the size changes. Sleeps.
+    /// Sets what the guest is to see, as `tap` says; connects, if there is no device behind the disk
+    /// and the front end waits for one. Of a disk that is connected only the size changes. Sleeps.
     ///
     /// # Errors
     ///
-    /// `ENODEV` when the disk has been detached.
-    pub fn set_geometry(&self, geometry: &Geometry) -> Result {
+    /// `ENODEV` when the disk has been detached, or has another tap by now.
+    pub fn set_geometry(&self, tap: &dyn Tap, geometry: &Geometry) -> Result {
         let mut state = self.state.lock();
-        if state.gone || state.tap.is_none() {
+        if !state.tap.as_ref().is_some_and(|placed| placed.is(tap)) {
             return Err(ENODEV);
         }
         state.geometry = Some(*geometry);

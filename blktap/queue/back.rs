@@ -97,7 +97,7 @@ impl Inner {
                 }
                 token.op |= LENT;
                 token.tag = id;
-                let result = desk.lend(entry.request, checked.sector, token);
+                let result = desk.lend(entry.request, checked, token);
                 entry.busy = result.is_ok();
                 result
             }

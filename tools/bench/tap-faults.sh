@@ -10,10 +10,10 @@ id=$(guest_domid g)
 disk=$(lab_disk 64)
 check "attach" disk_attach g "$disk" xvdb || exit 1
 # by the guest's pages; with a copy in the window; as the disk
-chains=(noop fault:error=EIO,p=0 "raw:$disk")
+chains=(noop fault:corrupt=1,p=0 "raw:$disk")
 how=${FAULT_HOW:-hold} policy=hold
 # as the disk, there is nothing to go to
-[ $how != passthrough ] || { policy=passthrough; chains=(noop fault:error=EIO,p=0); }
+[ $how != passthrough ] || { policy=passthrough; chains=(noop fault:corrupt=1,p=0); }
 check "a tap" tapctl attach --policy $policy g xvdb noop || exit 1
 check "load" busy_start g /dev/xvdb 20
 sleep 3

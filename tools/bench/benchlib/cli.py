@@ -82,7 +82,7 @@ def command(args):
         refuse(args, "profile", "only", "repeat")
         return profile.command(args, pairs)
     if args.polling:
-        refuse(args, "polling", "pairs", "only", "quick", "scheduler", "svg")
+        refuse(args, "polling", "pairs", "only", "quick", "scheduler")
         return polling.command(args)
     if args.scale:
         refuse(args, "scale", "only", "quick", "repeat", "scheduler", "svg")

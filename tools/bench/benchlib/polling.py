@@ -5,7 +5,7 @@ import json
 import os
 import statistics
 
-from . import BENCH, jobs, measure
+from . import BENCH, jobs, measure, svg
 from .report import layout
 from xenlab import payload, run
 from xenlab.progress import say
@@ -47,6 +47,16 @@ def table(results, markdown):
     return "\n".join(layout(rows, markdown))
 
 
+def chart(results):
+    """Requests a second and latency of each mode, compared to the C back end's."""
+    columns = []
+    for key, title in COLUMNS[:2]:
+        for job in JOBS:
+            values = [statistics.median(s[key] for s in results.samples.get((mode, job), [{key: 0}])) for mode in MODES]
+            columns.append(("%s\n%s" % (job, title.split(",")[0]), [v / (values[0] or 1) for v in values]))
+    return svg.groups("Event channels against polling, compared to C (real time)", list(MODES.values()), columns)
+
+
 def command(args):
     chosen = [j for j in jobs.JOBS if j.name in JOBS]
     lab, built = measure.prepare()
@@ -60,4 +70,7 @@ def command(args):
             json.dump([{"back_end": mode, "job": job, "samples": samples}
                        for (mode, job), samples in results.samples.items()], f, indent=1)
             f.write("\n")
+    if args.svg:
+        with open(args.svg, "w") as f:
+            f.write(chart(results))
     return 0 if good and results.samples else 1

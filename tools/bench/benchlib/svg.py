@@ -52,24 +52,31 @@ class Chart:
                 % (self.width, height, self.width, height, "\n".join(self.parts)))
 
 
-def ratios(results, pairs, jobs, title="Requests a second, compared to the C pair (exact mode, null_blk)"):
-    """Requests a second of each pair, compared to the first; "no split" is off the scale, and left out."""
-    pairs = [p for p in pairs if p != "none"]
-    values = {(j.name, p): (results.iops(p, j.name) or 0) / (results.iops(pairs[0], j.name) or 1)
-              for j in jobs for p in pairs}
-    top = max(1.2, 1.05 * max(values.values()))
-    group = max(100, 22 * len(pairs))
-    chart = Chart(title, Chart.LEFT + Chart.RIGHT + (group + 20) * len(jobs), top, "ratio")
-    for i, job in enumerate(jobs):
-        at = Chart.LEFT + (group + 20) * i + 10
-        for k, pair in enumerate(pairs):
-            value, width = values[job.name, pair], group / len(pairs)
+def groups(title, labels, columns):
+    """Bars side by side, compared to the first label's: columns are (name, [a ratio for each label])."""
+    top = max(1.2, 1.05 * max(max(values) for _, values in columns))
+    wide = max(100, 22 * len(labels))
+    chart = Chart(title, max(640, Chart.LEFT + Chart.RIGHT + (wide + 20) * len(columns)), top, "ratio")
+    for i, (name, values) in enumerate(columns):
+        at = Chart.LEFT + (wide + 20) * i + 10
+        for k, value in enumerate(values):
+            width = wide / len(labels)
             chart.bar(at + k * width, width - 2, 0, value, COLOURS[k % len(COLOURS)])
             if value:
                 chart.text(at + (k + 0.5) * width - 1, chart.y(value) - 3, "%.2f" % value, size=9)
-        chart.text(at + group / 2, Chart.UPPER + Chart.HEIGHT + 16, job.name)
-    chart.legend([names.TITLES[p] for p in pairs])
+        for line, word in enumerate(name.split("\n")):
+            chart.text(at + wide / 2, Chart.UPPER + Chart.HEIGHT + 16 + 14 * line, word)
+    chart.legend(labels)
     return str(chart)
+
+
+def ratios(results, pairs, jobs):
+    """Requests a second of each pair, compared to the first; "no split" is off the scale, and left out."""
+    pairs = [p for p in pairs if p != "none"]
+    return groups("Requests a second, compared to %s (exact mode)" % names.TITLES[pairs[0]],
+                  [names.TITLES[p] for p in pairs],
+                  [(j.name, [(results.iops(p, j.name) or 0) / (results.iops(pairs[0], j.name) or 1) for p in pairs])
+                   for j in jobs])
 
 
 def stacks(title, unit, parts, columns):

@@ -28,9 +28,9 @@ TAPS = [
     Tap("noop2", "2 no-ops", "on", "noop+noop"),
     Tap("noop8", "8 no-ops", "on", "noop" + "+noop" * 7),
     # a filter that is no hook has the data copied to the window
-    Tap("copy", "with data", "on", "fault:error=EIO,p=0", BOTH),
-    Tap("copy2", "with data, a no-op", "on", "noop+fault:error=EIO,p=0"),
-    Tap("copy8", "with data, 7 no-ops", "on", "noop+" * 7 + "fault:error=EIO,p=0"),
+    Tap("copy", "with data", "on", "fault:corrupt=1,p=0", BOTH),
+    Tap("copy2", "with data, a no-op", "on", "noop+fault:corrupt=1,p=0"),
+    Tap("copy8", "with data, 7 no-ops", "on", "noop+" * 7 + "fault:corrupt=1,p=0"),
     Tap("disk", "the disk itself", "on", "raw:@", BOTH),
     Tap("throttle", "throttle", "on", "throttle:iops=100000000", RAM),
     Tap("trace", "trace", "on", "trace:file=/dev/null,format=blktrace", RAM),
@@ -102,8 +102,7 @@ def command(args):
             some = [j for j in chosen if j.disk == disk]
             if some:
                 with open(base + suffix + ext, "w") as f:
-                    f.write(svg.ratios(results, [t.name for t in taps if disk in t.disks], some,
-                                       "Requests a second, compared to no tap (exact mode)"))
+                    f.write(svg.ratios(results, [t.name for t in taps if disk in t.disks], some))
     return 0 if good and results.samples else 1
 
 

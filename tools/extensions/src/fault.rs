@@ -5,16 +5,24 @@
 
 pub(crate) mod rule;
 
-use rule::{chance, Op, Random, Rule, ALWAYS, NAMES};
+use crate::random::Random;
+use rule::{chance, Op, Rule, ALWAYS, NAMES};
 use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::time::Duration;
+use tap::dev::{flag, op, status, Hook, Passing, Verdict};
 use tap::log::Log;
 use tap::{rt, AnyDisk, Buf, Disk, Extension, Opt, Options};
 
 /// A disk with faults.
 pub struct Fault {
     below: AnyDisk,
+    faults: Rc<Faults>,
+}
+
+/// Which requests are hit, and how.
+struct Faults {
     rule: RefCell<Rule>,
     delay: Option<Duration>,
     error: Option<i32>,
@@ -22,31 +30,53 @@ pub struct Fault {
     log: Log,
 }
 
-impl Fault {
+impl Faults {
+    /// Whether the request is hit.
+    fn hits(&self, op: Op, at: u64, len: u64) -> bool {
+        let hit = self.rule.borrow_mut().hits(op, at, len);
+        if hit {
+            let name = NAMES.iter().find(|(_, other)| *other == op);
+            let name = name.map_or("", |(name, _)| name);
+            let what = format!("{name} of {len} bytes at {at}");
+            self.log.error("fault", &what);
+        }
+        hit
+    }
+
     /// Whether the request is hit, and is to go on to the disk with wrong bytes.
     async fn strike(&self, op: Op, at: u64, len: u64) -> io::Result<bool> {
-        if !self.rule.borrow_mut().hits(op, at, len) {
+        if !self.hits(op, at, len) {
             return Ok(false);
         }
-        let name = NAMES.iter().find(|(_, other)| *other == op);
-        let name = name.map_or("", |(name, _)| name);
-        self.log
-            .error("fault", &format!("{name} of {len} bytes at {at}"));
         if let Some(delay) = self.delay {
             rt::sleep(delay).await;
         }
         match self.error {
+            // It has no such kind by its number.
+            Some(EOPNOTSUPP) => Err(io::ErrorKind::Unsupported.into()),
             Some(error) => Err(io::Error::from_raw_os_error(error)),
             None => Ok(self.corrupt > 0),
         }
     }
 
+    /// What becomes of a request that is hit, and is at a hook.
+    async fn pass(self: Rc<Self>, request: Passing) {
+        if let Some(delay) = self.delay {
+            rt::sleep(delay).await;
+        }
+        match self.error {
+            Some(EOPNOTSUPP) => request.answer(status::EOPNOTSUPP),
+            Some(_) => request.answer(status::ERROR),
+            None => request.resume(),
+        }
+    }
+
     /// Makes some bytes wrong; those that it draws twice may be right again.
     fn spoil(&self, buf: &mut Buf) {
-        let random = &mut self.rule.borrow_mut().random;
+        let random = &self.rule.borrow().random;
         let len = buf.len() as u64;
         for _ in 0..self.corrupt.min(len) {
-            let (at, bits) = ((random.next() >> 8) % len, (random.next() >> 8) % 255 + 1);
+            let (at, bits) = (random.below(len), random.below(255) + 1);
             buf[at as usize] ^= bits as u8;
         }
     }
@@ -58,38 +88,66 @@ impl Disk for Fault {
     }
 
     async fn read(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
-        let spoil = self.strike(Op::Read, at, buf.len() as u64).await?;
+        let spoil = self.faults.strike(Op::Read, at, buf.len() as u64).await?;
         self.below.read(at, buf).await?;
         if spoil {
-            self.spoil(buf);
+            self.faults.spoil(buf);
         }
         Ok(())
     }
 
     async fn write(&self, at: u64, buf: &Buf, fua: bool) -> io::Result<()> {
-        if !self.strike(Op::Write, at, buf.len() as u64).await? {
+        let len = buf.len() as u64;
+        if !self.faults.strike(Op::Write, at, len).await? {
             return self.below.write(at, buf, fua).await;
         }
         let mut copy = Buf::copy_of(buf);
-        self.spoil(&mut copy);
+        self.faults.spoil(&mut copy);
         self.below.write(at, &copy, fua).await
     }
 
     async fn write_zeroes(&self, at: u64, len: u64, fua: bool) -> io::Result<()> {
-        self.strike(Op::Write, at, len).await?;
+        self.faults.strike(Op::Write, at, len).await?;
         self.below.write_zeroes(at, len, fua).await
     }
 
     async fn flush(&self) -> io::Result<()> {
-        self.strike(Op::Flush, 0, 0).await?;
+        self.faults.strike(Op::Flush, 0, 0).await?;
         self.below.flush().await
     }
 
     async fn discard(&self, at: u64, len: u64) -> io::Result<()> {
-        self.strike(Op::Discard, at, len).await?;
+        self.faults.strike(Op::Discard, at, len).await?;
         self.below.discard(at, len).await
     }
 }
+
+/// Those of which the data is left as it is.
+struct Hooked(Rc<Faults>);
+
+impl Hook for Hooked {
+    fn request(&self, request: Passing) -> Verdict {
+        let at = request.sector().saturating_mul(512);
+        let len = request.nr_sectors().saturating_mul(512);
+        let barrier = request.flags() & flag::BARRIER != 0;
+        let hit = match request.op() {
+            op::READ => self.0.hits(Op::Read, at, len),
+            // It is a flush and a write.
+            op::WRITE if barrier && self.0.hits(Op::Flush, 0, 0) => true,
+            op::WRITE => self.0.hits(Op::Write, at, len),
+            op::FLUSH => self.0.hits(Op::Flush, 0, 0),
+            op::DISCARD => self.0.hits(Op::Discard, at, len),
+            _ => false,
+        };
+        if !hit {
+            return Verdict::Pass(request);
+        }
+        rt::spawn(self.0.clone().pass(request)).detach();
+        Verdict::Consume
+    }
+}
+
+const EOPNOTSUPP: i32 = 95;
 
 /// What `error` may be, from errno(3), but for numbers.
 const ERRORS: [(&str, i32); 9] = [
@@ -100,7 +158,7 @@ const ERRORS: [(&str, i32); 9] = [
     ("EINVAL", 22),
     ("ENOSPC", 28),
     ("EROFS", 30),
-    ("EOPNOTSUPP", 95),
+    ("EOPNOTSUPP", EOPNOTSUPP),
     ("ETIMEDOUT", 110),
 ];
 
@@ -130,7 +188,24 @@ One rule: what is done to which requests. For several rules, put several into th
     ];
     const FILTER: bool = true;
 
+    fn is_hook(options: &Options) -> bool {
+        options.get("corrupt").is_none()
+    }
+
+    async fn hook(options: &Options) -> io::Result<Rc<dyn Hook>> {
+        Ok(Rc::new(Hooked(Faults::new(options)?)))
+    }
+
     async fn open(options: &Options) -> io::Result<Self> {
+        Ok(Self {
+            below: options.below()?,
+            faults: Faults::new(options)?,
+        })
+    }
+}
+
+impl Faults {
+    fn new(options: &Options) -> io::Result<Rc<Self>> {
         let number = |name| options.get(name).map(|_| options.number(name)).transpose();
         let bytes = |name| options.get(name).map(|_| options.bytes(name)).transpose();
         let delay = options
@@ -176,21 +251,20 @@ One rule: what is done to which requests. For several rules, put several into th
             random: Random::new(options.number("seed")?),
         };
         debug_assert!(rule.chance <= ALWAYS);
-        Ok(Self {
-            below: options.below()?,
+        Ok(Rc::new(Self {
             rule: RefCell::new(rule),
             delay,
             error,
             corrupt,
             log: Log::new(options.chain()),
-        })
+        }))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{open_over, Fake, World};
+    use crate::testing::{open_over, rehearsal, Fake, World};
     use std::time::Instant;
 
     async fn read(disk: &AnyDisk, at: u64) -> io::Result<Vec<u8>> {
@@ -220,6 +294,45 @@ mod tests {
             let wrong = spoiled.iter().zip(&first[8192..]).filter(|(a, b)| a != b);
             assert!((1..=3).contains(&wrong.count()));
             assert!(fake.data()[8192..8704] == first[8192..8704]);
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn faults_at_hooks() {
+        rt::run(async {
+            let chain = "fault:error=EOPNOTSUPP,op=flush,times=1+fault:delay=30ms,op=discard+\
+                         fault:error=EIO,op=write,from=8k,to=16k";
+            let guest = rehearsal(chain).await.unwrap();
+            let answer = |id| {
+                let guest = &guest;
+                async move {
+                    while guest.answer(id).is_none() {
+                        guest.changed().await;
+                    }
+                    guest.answer(id).unwrap()
+                }
+            };
+            let flush = guest.ask(op::FLUSH, 0, 0, 0);
+            assert_eq!(answer(flush).await, status::EOPNOTSUPP);
+            let hit = guest.ask(op::WRITE, 0, 31, 4);
+            assert_eq!(answer(hit).await, status::ERROR);
+            let missed = guest.ask(op::WRITE, flag::BARRIER, 32, 4);
+            assert_eq!(guest.asked().len(), 1);
+            guest.reply(status::OKAY);
+            assert_eq!(guest.answer(missed), Some(status::OKAY));
+            let start = Instant::now();
+            guest.ask(op::DISCARD, 0, 0, 8);
+            while guest.asked().is_empty() {
+                guest.changed().await;
+            }
+            assert!(start.elapsed() >= Duration::from_millis(30));
+            // A barrier is a flush too.
+            let guest = rehearsal("fault:error=EIO,op=flush").await.unwrap();
+            guest.ask(op::WRITE, flag::BARRIER, 0, 8);
+            assert!(guest.asked().is_empty());
+            // This one looks at data.
+            assert!(rehearsal("fault:corrupt=1").await.is_err());
         })
         .unwrap();
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! What the tests of several extensions need.
 
+pub use crate::random::Random;
 use std::fs;
 use std::future::Future;
 use std::io;
@@ -117,30 +118,6 @@ impl Drop for Server {
     }
 }
 
-/// Random numbers, the same each time.
-pub struct Random(u64);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// One below `end`.
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end.max(1)
-    }
-
-    pub fn fill(&mut self, bytes: &mut [u8]) {
-        for chunk in bytes.chunks_mut(8) {
-            let number = self.below(u64::MAX).to_le_bytes();
-            chunk.copy_from_slice(&number[..chunk.len()]);
-        }
-    }
-}
-
 /// 128 tasks write a sector each of the first 64 KiB, at the same time; all is there.
 pub async fn fill_at_once(disk: &AnyDisk) {
     let writes = (0..128u64).map(|block| {
@@ -177,7 +154,7 @@ pub async fn stress(disk: &AnyDisk, seed: u64, tasks: u64, count: u64) -> Vec<u8
 
 async fn one(disk: &AnyDisk, seed: u64, start: u64, len: u64, count: u64) -> Vec<u8> {
     let block = u64::from(disk.info().block_size);
-    let mut random = Random::new(seed + 1);
+    let random = Random::new(seed + 1);
     let mut model = vec![0; len as usize];
     read(disk, start, &mut model).await;
     for turn in 0..count {

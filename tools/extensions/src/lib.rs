@@ -11,6 +11,7 @@ mod image;
 #[cfg(test)]
 mod interop;
 pub mod mirror;
+mod random;
 mod remote;
 #[cfg(test)]
 mod testing;

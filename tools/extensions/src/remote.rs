@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `remote`: a disk that an NBD server has.
 //!
-//! - `remote/proto.rs`: the protocol's numbers, the handshake
-//! - `remote/link.rs`: the connection, and how it is made again
+//! - `remote/proto.rs`: the handshake
+//! - `remote/link.rs`: requests, each on as many connections as it takes
 //! - `remote/kept.rs`: writes that the server has answered, but may still forget
 
 mod kept;
@@ -12,11 +12,11 @@ mod proto;
 mod tests;
 
 use link::Link;
-use proto::{flag, Request, COMMAND_FUA};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use tap::log::Log;
+use tap::nbd::proto::{command, flag, Request, COMMAND_FUA};
 use tap::net::Address;
 use tap::rt::{self, Task};
 use tap::{Buf, Disk, Extension, Info, Opt, Options};
@@ -48,12 +48,7 @@ impl Remote {
         let mut at = at;
         while at < end {
             let len = (end - at).min(LONG);
-            let request = Request {
-                flags,
-                command,
-                at,
-                len: len as u32,
-            };
+            let request = Request::new(command, flags, at, len as u32);
             self.link.call(request, None, None).await?;
             at += len;
         }
@@ -92,12 +87,7 @@ impl Disk for Remote {
         let mut done = 0;
         while done < buf.len() {
             let len = max.min(buf.len() - done);
-            let request = Request {
-                flags: 0,
-                command: proto::READ,
-                at: at + done as u64,
-                len: len as u32,
-            };
+            let request = Request::new(command::READ, 0, at + done as u64, len as u32);
             if len == buf.len() {
                 return self.link.call(request, None, Some(buf)).await;
             }
@@ -114,12 +104,8 @@ impl Disk for Remote {
         let mut done = 0;
         while done < buf.len() {
             let part = buf.part(done..buf.len().min(done + max));
-            let request = Request {
-                flags,
-                command: proto::WRITE,
-                at: at + done as u64,
-                len: part.len() as u32,
-            };
+            let len = part.len() as u32;
+            let request = Request::new(command::WRITE, flags, at + done as u64, len);
             self.link.call(request, Some(&part), None).await?;
             done += part.len();
         }
@@ -135,7 +121,7 @@ impl Disk for Remote {
 
     async fn discard(&self, at: u64, len: u64) -> io::Result<()> {
         match self.link.export().has(flag::TRIM) {
-            true => self.ranges(proto::TRIM, at, len, 0).await,
+            true => self.ranges(command::TRIM, at, len, 0).await,
             false => Ok(()),
         }
     }
@@ -143,7 +129,7 @@ impl Disk for Remote {
     async fn write_zeroes(&self, at: u64, len: u64, fua: bool) -> io::Result<()> {
         let (flags, then_flush) = self.fua(fua);
         if self.link.export().has(flag::WRITE_ZEROES) {
-            self.ranges(proto::WRITE_ZEROES, at, len, flags).await?;
+            self.ranges(command::WRITE_ZEROES, at, len, flags).await?;
         } else {
             let zeroes = Buf::zeroed(len.min(1 << 20) as usize);
             let mut done = 0;

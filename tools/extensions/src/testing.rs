@@ -3,6 +3,7 @@
 //! after a power cut at any moment.
 
 pub use crate::fault::rule::Op;
+pub use crate::random::Random;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -10,26 +11,6 @@ use tap::{rt, AnyDisk, Buf, Disk, Info};
 
 /// Bytes that are written as a whole, or not.
 pub const SECTOR: usize = 512;
-
-/// Random numbers (splitmix64).
-pub struct Random(Cell<u64>);
-
-impl Random {
-    pub fn new(seed: u64) -> Self {
-        Self(Cell::new(seed))
-    }
-    pub fn next(&self) -> u64 {
-        self.0.set(self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15));
-        let x = self.0.get();
-        let x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-    /// One of `0..end`.
-    pub fn below(&self, end: u64) -> u64 {
-        self.next() % end
-    }
-}
 
 /// What several [`Fake`]s and a [`Guest`] share: the order of what happens, and chance.
 pub struct World {
@@ -410,6 +391,16 @@ pub async fn open_over(below: &Fake, text: &str) -> io::Result<AnyDisk> {
     let registry = std::sync::Arc::new(crate::registry());
     let chain = tap::chain::Chain::parse(&registry, text)?;
     chain.open(Some(below.any())).await
+}
+
+/// A chain as hooks, with a guest and a disk.
+pub async fn rehearsal(text: &str) -> io::Result<tap::dev::Rehearsal> {
+    let registry = std::sync::Arc::new(crate::registry());
+    let chain = tap::chain::Chain::parse(&registry, text)?;
+    if !chain.is_hooks() {
+        return Err(io::Error::other("these are not all hooks"));
+    }
+    Ok(tap::dev::Rehearsal::new(chain.open_hooks().await?))
 }
 
 /// A folder that goes when it is dropped.

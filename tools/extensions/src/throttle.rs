@@ -8,14 +8,21 @@ mod bucket;
 pub(crate) use bucket::Bucket;
 use std::cell::RefCell;
 use std::io;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
+use tap::dev::{op, Hook, Passing, Verdict};
 use tap::{rt, AnyDisk, Buf, Disk, Extension, Opt, Options};
 
 /// A disk that is no faster than it may.
 pub struct Throttle {
     below: AnyDisk,
+    limits: Limits,
+}
+
+/// All limits, and what of them is used up.
+struct Limits {
     start: Instant,
-    limits: RefCell<Vec<Limit>>,
+    all: RefCell<Vec<Limit>>,
 }
 
 struct Limit {
@@ -25,11 +32,11 @@ struct Limit {
     writes: bool,
 }
 
-impl Throttle {
+impl Limits {
     /// How long a request waits, which is counted now.
     fn charge(&self, write: bool, bytes: u64) -> Duration {
         let now = self.start.elapsed();
-        let mut limits = self.limits.borrow_mut();
+        let mut limits = self.all.borrow_mut();
         let of = limits.iter_mut().filter(|limit| match write {
             true => limit.writes,
             false => limit.reads,
@@ -52,23 +59,44 @@ impl Disk for Throttle {
     }
 
     async fn read(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
-        self.wait(false, buf.len() as u64).await;
+        self.limits.wait(false, buf.len() as u64).await;
         self.below.read(at, buf).await
     }
 
     async fn write(&self, at: u64, buf: &Buf, fua: bool) -> io::Result<()> {
-        self.wait(true, buf.len() as u64).await;
+        self.limits.wait(true, buf.len() as u64).await;
         self.below.write(at, buf, fua).await
     }
 
     async fn write_zeroes(&self, at: u64, len: u64, fua: bool) -> io::Result<()> {
-        self.wait(true, len).await;
+        self.limits.wait(true, len).await;
         self.below.write_zeroes(at, len, fua).await
     }
 
     async fn discard(&self, at: u64, len: u64) -> io::Result<()> {
-        self.wait(true, 0).await;
+        self.limits.wait(true, 0).await;
         self.below.discard(at, len).await
+    }
+}
+
+impl Hook for Limits {
+    fn request(&self, request: Passing) -> Verdict {
+        let bytes = request.nr_sectors().saturating_mul(512);
+        let wait = match request.op() {
+            op::READ => self.charge(false, bytes),
+            op::WRITE => self.charge(true, bytes),
+            op::DISCARD => self.charge(true, 0),
+            _ => Duration::ZERO,
+        };
+        if wait.is_zero() {
+            return Verdict::Pass(request);
+        }
+        rt::spawn(async move {
+            rt::sleep(wait).await;
+            request.resume();
+        })
+        .detach();
+        Verdict::Consume
     }
 }
 
@@ -103,7 +131,24 @@ no bytes. Of several limits each is kept.";
     ];
     const FILTER: bool = true;
 
+    fn is_hook(_: &Options) -> bool {
+        true
+    }
+
+    async fn hook(options: &Options) -> io::Result<Rc<dyn Hook>> {
+        Ok(Rc::new(Limits::new(options)?))
+    }
+
     async fn open(options: &Options) -> io::Result<Self> {
+        Ok(Self {
+            below: options.below()?,
+            limits: Limits::new(options)?,
+        })
+    }
+}
+
+impl Limits {
+    fn new(options: &Options) -> io::Result<Self> {
         let burst = options.time("burst")?;
         let mut limits = Vec::new();
         for (name, bytes, reads, writes) in LIMITS {
@@ -131,9 +176,8 @@ no bytes. Of several limits each is kept.";
             ));
         }
         Ok(Self {
-            below: options.below()?,
             start: Instant::now(),
-            limits: RefCell::new(limits),
+            all: RefCell::new(limits),
         })
     }
 }
@@ -141,7 +185,7 @@ no bytes. Of several limits each is kept.";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{open_over, Fake, Op, World};
+    use crate::testing::{open_over, rehearsal, Fake, Op, World};
 
     #[test]
     fn requests_wait() {
@@ -155,16 +199,39 @@ mod tests {
             for result in rt::join_all((0..10).map(|_| read(&disk))).await {
                 result.unwrap();
             }
-            assert!((100..500).contains(&took(start)), "{}", took(start));
+            assert!((100..5000).contains(&took(start)), "{}", took(start));
             let start = Instant::now();
             disk.write(0, &Buf::zeroed(2048), false).await.unwrap();
-            assert!((200..600).contains(&took(start)), "{}", took(start));
+            assert!((200..5000).contains(&took(start)), "{}", took(start));
             // One that is given up is not done.
             let large = Buf::zeroed(20480);
             let late = disk.write(0, &large, false);
             assert!(rt::timeout(Duration::from_millis(5), late).await.is_none());
             assert_eq!((fake.count(Op::Read), fake.count(Op::Write)), (10, 1));
             disk.flush().await.unwrap();
+        })
+        .unwrap();
+    }
+
+    #[test]
+    fn requests_wait_at_a_hook() {
+        rt::run(async {
+            let guest = rehearsal("throttle:iops=100,burst=0s").await.unwrap();
+            let start = Instant::now();
+            for sector in 0..5 {
+                guest.ask(op::READ, 0, sector, 1);
+            }
+            // Which does not wait for them.
+            guest.ask(op::FLUSH, 0, 0, 0);
+            assert_eq!(guest.asked().len(), 1);
+            while guest.asked().len() < 6 {
+                guest.changed().await;
+            }
+            let took = start.elapsed().as_millis();
+            assert!((50..5000).contains(&took), "{took}");
+            let sectors: Vec<u64> = guest.asked().iter().map(|it| it.sector).collect();
+            assert_eq!(sectors[1..], [0, 1, 2, 3, 4]);
+            assert!(rehearsal("throttle").await.is_err());
         })
         .unwrap();
     }

@@ -14,11 +14,13 @@ mod writes;
 use format::{log_writes, Blktrace, Event, Op, Request};
 use out::Out;
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::future::Future;
 use std::io;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
+use tap::dev::{flag, op, status, Closing, Hook, Passing, Verdict};
 use tap::log::Log;
 use tap::{rt, AnyDisk, Buf, Disk, Extension, Opt, Options};
 use writes::Writes;
@@ -26,8 +28,15 @@ use writes::Writes;
 /// A disk whose requests are written down.
 pub struct Trace {
     below: AnyDisk,
+    tracer: Tracer,
+}
+
+/// Where it is written down.
+struct Tracer {
     start: Instant,
     to: To,
+    /// Requests that are at a hook.
+    open: RefCell<HashMap<u64, Request>>,
 }
 
 enum To {
@@ -51,14 +60,9 @@ impl Records {
     }
 }
 
-impl Trace {
-    async fn traced(
-        &self,
-        op: Op,
-        at: u64,
-        len: u64,
-        doing: impl Future<Output = io::Result<()>>,
-    ) -> io::Result<()> {
+impl Tracer {
+    /// A request has come.
+    fn came(&self, op: Op, at: u64, len: u64) -> Request {
         let time = self.start.elapsed();
         let request = Request { op, at, len, time };
         if let To::Blktrace(records, format) = &self.to {
@@ -69,21 +73,81 @@ impl Trace {
                     .add(&format.event(event, &request, time, &Ok(())));
             }
         }
-        let result = doing.await;
+        request
+    }
+
+    /// It is done.
+    fn done(&self, request: &Request, result: &io::Result<()>) {
         let now = self.start.elapsed();
         match &self.to {
             To::Text(records) => {
-                let line = format::text(&request, now.saturating_sub(time), &result);
+                let line = format::text(request, now.saturating_sub(request.time), result);
                 records.out.add(line.as_bytes());
             }
             To::Blktrace(records, format) => {
                 let event = format.borrow_mut();
-                let event = { event }.event(Event::Complete, &request, now, &result);
+                let event = { event }.event(Event::Complete, request, now, result);
                 records.out.add(&event);
             }
             To::Writes(_) => (),
         }
+    }
+
+    async fn traced(
+        &self,
+        op: Op,
+        at: u64,
+        len: u64,
+        doing: impl Future<Output = io::Result<()>>,
+    ) -> io::Result<()> {
+        let request = self.came(op, at, len);
+        let result = doing.await;
+        self.done(&request, &result);
         result
+    }
+
+    async fn close(&self) {
+        match &self.to {
+            To::Text(records) | To::Blktrace(records, _) => records.out.drain().await,
+            To::Writes(log) => log.count().await,
+        }
+    }
+}
+
+impl Hook for Tracer {
+    fn request(&self, passing: Passing) -> Verdict {
+        let op = match passing.op() {
+            op::READ => Op::Read,
+            op::WRITE if passing.flags() & flag::BARRIER != 0 => Op::WriteFua,
+            op::WRITE => Op::Write,
+            op::FLUSH => Op::Flush,
+            _ => Op::Discard,
+        };
+        let at = passing.sector().saturating_mul(512);
+        let len = passing.nr_sectors().saturating_mul(512);
+        let request = self.came(op, at, len);
+        self.open.borrow_mut().insert(passing.key(), request);
+        Verdict::Pass(passing)
+    }
+
+    fn reply(&self, passing: Passing) -> Verdict {
+        let request = self.open.borrow_mut().remove(&passing.key());
+        let result = match passing.status() {
+            status::OKAY => Ok(()),
+            status::EOPNOTSUPP => Err(io::ErrorKind::Unsupported.into()),
+            _ => Err(io::Error::from_raw_os_error(5)),
+        };
+        if let Some(request) = request {
+            self.done(&request, &result);
+        }
+        Verdict::Pass(passing)
+    }
+
+    fn close(&self) -> Closing<'_> {
+        Box::pin(async {
+            Tracer::close(self).await;
+            Ok(())
+        })
     }
 }
 
@@ -94,7 +158,8 @@ impl Disk for Trace {
 
     async fn read(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
         let len = buf.len() as u64;
-        self.traced(Op::Read, at, len, self.below.read(at, buf))
+        self.tracer
+            .traced(Op::Read, at, len, self.below.read(at, buf))
             .await
     }
 
@@ -104,9 +169,10 @@ impl Disk for Trace {
             true => (Op::WriteFua, log_writes::FUA),
             false => (Op::Write, 0),
         };
-        self.traced(op, at, len, self.below.write(at, buf, fua))
+        self.tracer
+            .traced(op, at, len, self.below.write(at, buf, fua))
             .await?;
-        if let To::Writes(log) = &self.to {
+        if let To::Writes(log) = &self.tracer.to {
             log.put(log.place(len), flags, at, len, buf).await;
         }
         Ok(())
@@ -114,8 +180,8 @@ impl Disk for Trace {
 
     async fn write_zeroes(&self, at: u64, len: u64, fua: bool) -> io::Result<()> {
         let zeroes = self.below.write_zeroes(at, len, fua);
-        self.traced(Op::Zeroes, at, len, zeroes).await?;
-        let To::Writes(log) = &self.to else {
+        self.tracer.traced(Op::Zeroes, at, len, zeroes).await?;
+        let To::Writes(log) = &self.tracer.to else {
             return Ok(());
         };
         let flags = if fua { log_writes::FUA } else { 0 };
@@ -132,11 +198,14 @@ impl Disk for Trace {
     }
 
     async fn flush(&self) -> io::Result<()> {
-        let place = match &self.to {
+        let place = match &self.tracer.to {
             To::Writes(log) => Some((log, log.place(0))),
             _ => None,
         };
-        let result = self.traced(Op::Flush, 0, 0, self.below.flush()).await;
+        let result = self
+            .tracer
+            .traced(Op::Flush, 0, 0, self.below.flush())
+            .await;
         if let Some((log, place)) = place {
             log.flushed(place, &result).await;
         }
@@ -144,9 +213,10 @@ impl Disk for Trace {
     }
 
     async fn discard(&self, at: u64, len: u64) -> io::Result<()> {
-        self.traced(Op::Discard, at, len, self.below.discard(at, len))
+        self.tracer
+            .traced(Op::Discard, at, len, self.below.discard(at, len))
             .await?;
-        if let To::Writes(log) = &self.to {
+        if let To::Writes(log) = &self.tracer.to {
             log.put(log.place(0), log_writes::DISCARD, at, len, &[])
                 .await;
         }
@@ -154,10 +224,7 @@ impl Disk for Trace {
     }
 
     async fn close(&self) -> io::Result<()> {
-        match &self.to {
-            To::Text(records) | To::Blktrace(records, _) => records.out.drain().await,
-            To::Writes(log) => log.count().await,
-        }
+        self.tracer.close().await;
         Ok(())
     }
 }
@@ -174,8 +241,24 @@ log-writes, that of dm-log-writes, which has the data of all writes, for replay-
     ];
     const FILTER: bool = true;
 
+    fn is_hook(options: &Options) -> bool {
+        options.get("format") != Some("log-writes")
+    }
+
+    async fn hook(options: &Options) -> io::Result<Rc<dyn Hook>> {
+        Ok(Rc::new(Tracer::new(options).await?))
+    }
+
     async fn open(options: &Options) -> io::Result<Self> {
-        let (below, format) = (options.below()?, options.text("format")?);
+        let below = options.below()?;
+        let tracer = Tracer::new(options).await?;
+        Ok(Self { below, tracer })
+    }
+}
+
+impl Tracer {
+    async fn new(options: &Options) -> io::Result<Self> {
+        let format = options.text("format")?;
         if !["text", "blktrace", "log-writes"].contains(&format) {
             return Err(options.wrong("format", "format is text, blktrace or log-writes"));
         }
@@ -209,9 +292,9 @@ log-writes, that of dm-log-writes, which has the data of all writes, for replay-
             }
         };
         Ok(Self {
-            below,
             start: Instant::now(),
             to,
+            open: RefCell::default(),
         })
     }
 }

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # Drivers: ours (/payload/modules) and the C ones of the same kernel.
 
-# swap_driver back ours|c|none: which block back end dom0 has.
+# swap_driver back|net ours|c|none: which block, or network, back end dom0 has.
 swap_driver() {
 	case $1 in
 	back)
-		driver_unload xen_blkback blktap blkback rust_xenbus || return 1
+		driver_unload xen_blkback blktap blkback && driver_unload_foundation || return 1
 		case $2 in
 		ours) driver_load rust_xenbus blkback ;;
 		c) modprobe xen-blkback ;;
@@ -13,11 +13,20 @@ swap_driver() {
 		*) echo "swap_driver: what is $2?" >&2; return 2 ;;
 		esac || return 1
 		echo "$2" >"$LAB_STATE/back" ;;
+	net)
+		driver_unload xen_netback netback && driver_unload_foundation || return 1
+		case $2 in
+		ours) driver_load rust_xenbus netback ;;
+		c) modprobe xen-netback ;;
+		none) ;;
+		*) echo "swap_driver: what is $2?" >&2; return 2 ;;
+		esac || return 1
+		echo "$2" >"$LAB_STATE/net" ;;
 	*) echo "swap_driver: what is $1?" >&2; return 2 ;;
 	esac
 }
 
-# driver_now back: which one is loaded.
+# driver_now back|net: which one is loaded.
 driver_now() {
 	cat "$LAB_STATE/$1" 2>/dev/null || echo none
 }
@@ -36,6 +45,16 @@ driver_unload() {
 	for m; do
 		[ ! -e "/sys/module/$m/initstate" ] || timeout -k 5 $((60 * LAB_STRETCH)) rmmod "$m" || return 1
 	done
+}
+
+# driver_unload_foundation: rust_xenbus, unless another of our drivers uses it.
+driver_unload_foundation() {
+	[ "$(cat /sys/module/rust_xenbus/refcnt 2>/dev/null)" != 0 ] || driver_unload rust_xenbus
+}
+
+# guest_net_driver GUEST ours|c|none: which network front end the guest has.
+guest_net_driver() {
+	guest_run -t 60 "$1" "/lab/driver net $2"
 }
 
 # guest_driver GUEST ours|c|none: which block front end the guest has.

@@ -40,7 +40,8 @@ guest_start() {
 		[ -z "$disks" ] || echo "disk=[$disks]"
 		echo "extra='console=hvc0 quiet loglevel=4 panic=-1 $LAB_CMDLINE lab.name=$name $append'"
 		echo "on_poweroff='destroy'"
-		echo "on_reboot='destroy'"
+		# none reboots; what Xen calls so is a triple fault, and its registers are among the logs then
+		echo "on_reboot='preserve'"
 		echo "on_crash='destroy'"
 		echo "$config"
 	} >"$dir/cfg"
@@ -49,6 +50,7 @@ guest_start() {
 		# the kernel is stock, and no driver is loaded yet: that is emulation's doing
 		echo "#lab note guest $name did not boot, which is retried" >/dev/ttyS1
 		cp "$LAB_STATE/logs/guest-$name.log" "$LAB_STATE/logs/guest-$name.log.hung"
+		guest_registers "$name" "$(guest_domid "$name")"
 		timeout -k 5 $((60 * LAB_STRETCH)) xl destroy "$name" 2>/dev/null
 		rm -f "$dir/hung"
 		guest_boot "$name" || return 1
@@ -165,6 +167,34 @@ guest_test() {
 	done < <(guest_run -t "${3:-60}" "$name" "sh /run/test.sh 2>&1"; echo; echo "#status $?")
 }
 
+# results_of COMMAND...: run a program that prints KTAP; its results become ours.
+results_of() {
+	local line
+	while read -r line; do
+		case $line in
+		"ok "*"# SKIP "*)
+			line=${line#ok * }
+			skip "${line% # SKIP*}" "${line#*# SKIP }"
+			;;
+		"ok "*) ok "${line#ok * }" ;;
+		"not ok "*) not_ok "${line#not ok * }" ;;
+		1..* | KTAP*) ;;
+		"# "*) echo "$line" ;;
+		*) diag "$line" ;;
+		esac
+	done < <("$@" || echo "status $?")
+}
+
+# guest_save_restore NAME: save it, and restore it.
+guest_save_restore() {
+	local saved=$LAB_STATE/disks/saved
+	check "save" timeout 120 xl save "$1" "$saved"
+	check "restore" timeout 120 xl restore "$saved"
+	rm -f "$saved"
+	guest_attached "$1"
+	check "the guest answers" guest_run -t 60 "$1" true
+}
+
 guest_dmesg() {
 	guest_run -t 20 "$1" dmesg
 }
@@ -199,10 +229,21 @@ guest_destroy() {
 	local id
 	id=$(guest_domid "$1")
 	if [ -n "$id" ]; then
+		[ "$(cat "$LAB_STATE/guests/$1/type")" = pv ] || guest_registers "$1" "$id"
 		timeout -k 5 $((60 * LAB_STRETCH)) xl destroy "$id" 2>/dev/null
 		wait_for 20 guest_gone "$id" || return 1
 	fi
 	rm -rf "${LAB_STATE:?}/guests/$1"
+}
+
+# A guest that has met a triple fault leaves its registers among the logs.
+guest_registers() {
+	local file=$LAB_STATE/logs/registers-$1
+	xl list "$2" 2>/dev/null | grep -q '[r-][b-][p-]s' || return 0
+	for ctx in /usr/lib/xen-*/bin/xenctx; do
+		"$ctx" -a "$2" 0 >"$file" 2>&1
+	done
+	diag "guest $1 has shut down by itself: $(head -n 1 "$file"); see registers-$1 among the logs"
 }
 
 guest_gone() {

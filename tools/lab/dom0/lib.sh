@@ -3,6 +3,7 @@
 #   ktap.sh    results: plan, ok, not_ok, skip, check, check_fails, is, diag, bail
 #   guest.sh   guests: guest_start, guest_get, guest_run, guest_put, guest_dmesg, guest_stop, ...
 #   disk.sh    disks: lab_disk, disk_attach, disk_detach
+#   net.sh     interfaces: net_attach, net_detach
 #   domain.sh  driver domains: driver_domain_start, devmgr_start, devmgr_stop
 #   driver.sh  drivers: driver_load, driver_unload, swap_driver, guest_driver, grants_in_use
 # Time limits are for a quiet machine; where the boot was slow, all are stretched (LAB_STRETCH).
@@ -14,6 +15,7 @@ export LAB LAB_STATE LAB_STRETCH
 . "$LAB/ktap.sh"
 . "$LAB/guest.sh"
 . "$LAB/disk.sh"
+. "$LAB/net.sh"
 . "$LAB/driver.sh"
 . "$LAB/domain.sh"
 

@@ -20,14 +20,8 @@ load="$LAB/guestctl run g 300 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do 
 	fio --name=load --filename=/dev/@ --rw=randrw --bssplit=4k/70:16k/20:128k/10 --direct=1 --ioengine=libaio \\
 		--iodepth=32 --size=2m --io_size=600m --norandommap --continue_on_error=all --fsync=256'"
 ulimit -n 16384
-while read -r line; do
-	case $line in
-	"ok "*) ok "${line#ok * }" ;;
-	"not ok "*) not_ok "${line#not ok * }" ;;
-	"# "*) echo "$line" ;;
-	esac
-done < <(hostile back soak --guest "$(guest_domid g)" --count "$count" --seed "$seed" --seconds "${SOAK_SECONDS:-3000}" --timeout $((10 * LAB_STRETCH)) \
-	--poke true --load "$load")
+results_of hostile back soak --guest "$(guest_domid g)" --count "$count" --seed "$seed" --seconds "${SOAK_SECONDS:-3000}" --timeout $((10 * LAB_STRETCH)) \
+	--poke true --load "$load"
 check "innocent disk still serves" guest_run g 'dd if=/dev/xvda bs=64k count=16 iflag=direct | cmp - /tmp/data'
 disk_detach g xvda
 guest_stop g

@@ -9,12 +9,7 @@ none=$(hostile grants "$(guest_domid g)")
 check "attach" disk_attach g "$disk" xvdb
 guest_bg g load 'fio --name=v --filename=/dev/xvdb --ioengine=libaio --direct=1 --rw=randwrite --bs=4k --size=32M --iodepth=32 --verify=crc32c --verify_fatal=1 --fsync=64 --output-format=terse'
 sleep 2
-saved=$LAB_STATE/disks/saved
-check "save" timeout 120 xl save g "$saved"
-check "restore" timeout 120 xl restore "$saved"
-rm -f "$saved"
-guest_attached g
-check "the guest answers" guest_run -t 60 g true
+guest_save_restore g
 check "fio has gone on, and finds its data" guest_wait -t 120 g load
 check "detach" disk_detach g xvdb
 id=$(guest_domid g)

@@ -5,11 +5,15 @@
 Documentation/blktap.md explains it. Run as a program, it is what the tests need:
 
     blktap.py noop DOMID HANDLE [...]     passes all on, the data through the window
-    blktap.py guest DOMID HANDLE [...]    passes all on, with the guest's own pages
+    blktap.py guest DOMID HANDLE [...]    passes all on, with the guest's own pages (--barrier: each
+                                          write as a barrier)
     blktap.py pass DOMID HANDLE [...]     has the disk do all, and hears no more of it
     blktap.py ram DOMID HANDLE [...]      is the disk, in memory (--sectors N, --file PATH)
     blktap.py be DOMID HANDLE [...]       reads and writes the disk by itself (--check)
     blktap.py bad CASE DOMID HANDLE       breaks a rule
+    blktap.py last DOMID HANDLE           answers what comes first, and is gone at once
+    blktap.py cross DOMID HANDLE          gets a request by one queue, and asks the disk by another
+    blktap.py stuck DOMID HANDLE          waits for a change that waits for its answers
     blktap.py abuse DOMID HANDLE          makes calls that are refused
     blktap.py cycle|fork|exec DOMID HANDLE
     blktap.py info|queues DOMID HANDLE, list, set DOMID HANDLE mode|policy|remove [VALUE]
@@ -220,11 +224,12 @@ def set_it(fd, what, value=0, domid=0, handle=0):
 
 
 class Noop:
-    """Passes all on. `guest`: with the guest's own pages."""
+    """Passes all on. `guest`: with the guest's own pages; `barrier`: each write as a barrier."""
 
-    def __init__(self, tap, guest=False):
+    def __init__(self, tap, guest=False, barrier=False):
         self.tap = tap
         self.guest = guest
+        self.barrier = barrier
         self.waiting = [[] for _ in tap.queues]
 
     def work(self, queue, index):
@@ -232,6 +237,8 @@ class Noop:
         pending.extend(queue.requests())
         while pending and queue.room():
             ident, op, flags, sector, count, data, _ = pending.pop(0)
+            if self.barrier and op == WRITE:
+                flags |= BARRIER
             if self.guest and op in (READ, WRITE):
                 queue.send(ident, op, sector, count, NO_DATA, flags | GUEST, ident)
             else:
@@ -465,20 +472,56 @@ def cycle(domid, handle, count):
     print("cycled", flush=True)
 
 
+def first(tap, count=1):
+    """The queue that is the first to have `count` requests, and these."""
+    got, until = [[] for _ in tap.queues], time.time() + 60
+    while time.time() < until:
+        for queue, requests in zip(tap.queues, got):
+            requests.extend(queue.requests())
+            if len(requests) >= count:
+                return queue, requests
+        tap.wait(1)
+    raise TimeoutError("no requests")
+
+
+def last(tap):
+    """Answers, and is gone before anybody has been told of the answers."""
+    queue, requests = first(tap)
+    for ident, op, *_ in requests:
+        queue.answer(ident, op)
+    queue.publish()
+    os._exit(0)
+
+
+def cross(tap):
+    """Has a request of one queue, and reads from the disk by another one."""
+    queue, _ = first(tap)
+    other = next(q for q in tap.queues if q is not queue)
+    other.send(1, READ, 0, 8, tap.guest_bytes // SECTOR)
+    tap.publish()
+    print("sent", flush=True)
+    time.sleep(600)
+
+
+def stuck(tap):
+    """Has a request, and waits for a change that waits for the answer. After the tap has been taken
+    away, says what the disk of the next program is like."""
+    first(tap)
+    print("stuck", flush=True)
+    try:
+        set_it(tap.fd, 0, MODES.index("intercept-fe"))
+    except OSError as e:
+        print("change: %s" % errno.errorcode.get(e.errno, e.errno), flush=True)
+    while not tap.wait(1) & select.POLLHUP:
+        pass
+    time.sleep(2)
+    print("geometry: %s" % fails(tap.set_geometry, 8), flush=True)
+    time.sleep(600)
+
+
 def bad(tap, case):
     """Breaks a rule as soon as there is a request. True: the disk was taken away for it."""
     queue = tap.queues[0]
-
-    def first(count=1):
-        """The queue that is the first to have `count` requests, and these."""
-        got, until = [[] for _ in tap.queues], time.time() + 60
-        while time.time() < until:
-            for queue, requests in zip(tap.queues, got):
-                requests.extend(queue.requests())
-                if len(requests) >= count:
-                    return queue, requests
-            tap.wait(1)
-        raise TimeoutError("no requests")
 
     def is_broken():
         until = time.time() + 10
@@ -496,16 +539,16 @@ def bad(tap, case):
         return got
 
     if case == "unknown":
-        queue, _ = first()
+        queue, _ = first(tap)
         queue.answer(0x77770001, READ)
     elif case == "twice":
         # As many answers as there were requests, so that it is the second one that is wrong.
-        queue, requests = first(2)
+        queue, requests = first(tap, 2)
         ident, op = requests[0][:2]
         queue.answer(ident, op, ERROR)
         queue.answer(ident, op, ERROR)
     elif case == "overrun-fe":
-        queue, _ = first()
+        queue, _ = first(tap)
         queue.fe.words[2] = 1000
         tap.kick((1 << len(tap.queues)) - 1)
         return is_broken()
@@ -549,6 +592,7 @@ def main():
     parser.add_argument("--nonblock", action="store_true")
     parser.add_argument("--no-data", action="store_true")
     parser.add_argument("--stall")
+    parser.add_argument("--barrier", action="store_true")
     parser.add_argument("--sectors", type=int, default=131072)
     parser.add_argument("--sector-size", type=int, default=512)
     parser.add_argument("--features", type=int, default=1)
@@ -567,7 +611,7 @@ def main():
 
     if a.what in ("noop", "guest"):
         tap = attach("interpose")
-        serve(tap, Noop(tap, a.what == "guest"), a.stall)
+        serve(tap, Noop(tap, a.what == "guest", a.barrier), a.stall)
     elif a.what == "pass":
         tap = attach("interpose")
         serve(tap, Pass(tap), a.stall)
@@ -583,6 +627,12 @@ def main():
     elif a.what == "bad":
         tap = attach("interpose")
         sys.exit(not bad(tap, a.words[0]))
+    elif a.what == "last":
+        last(attach("interpose"))
+    elif a.what == "cross":
+        cross(attach("interpose", own_bytes=1 << 20))
+    elif a.what == "stuck":
+        stuck(attach("interpose"))
     elif a.what == "abuse":
         sys.exit(abuse(int(a.words[0]), int(a.words[1])) != 0)
     elif a.what == "cycle":

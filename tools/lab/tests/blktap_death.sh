@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # A program behind a tap is killed, under each policy, and breaks the rules: what the guest sees of it.
-# timeout: 420
+# timeout: 480
 # expect-dmesg: has broken the rules of its rings
 swap_driver back ours || bail "no back end"
 driver_load blktap || bail "no taps"
@@ -13,7 +13,7 @@ check "attach another one" disk_attach g "$other" xvdc
 n=$(disk_id "$id" xvdb)
 stall=$LAB_STATE/stall
 load() { guest_bg g "$1" "fio --name=v --filename=/dev/xvdb --size=${2:-8M} --rw=randwrite --bsrange=4k-64k --numjobs=1 --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --output-format=terse >/dev/null"; }
-in_flight() { [ "$(tap queues "$id" "$n" fe_in_flight | awk '{ s += $1 } END { print s + 0 }')" -gt "$1" ]; }
+in_flight() { [ "$(tap queues "$id" "${2:-$n}" fe_in_flight | awk '{ s += $1 } END { print s + 0 }')" -gt "$1" ]; }
 tap_start noop "$id" "$n" --mode passthrough
 is "queues" "$(tap info "$id" "$n" nr_connected)" 2
 tap_stop
@@ -57,9 +57,55 @@ check "a request is with the program" wait_for 20 in_flight 0
 tap_kill
 check_fails "error: it fails" guest_wait g dd
 check_fails "... and so do those that come later" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+tap_start last "$id" "$n" --policy error
+check "... but for what a program has answered that goes at once" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
 rm "$stall"
 tap_start noop "$id" "$n" --policy passthrough
 check "... until there is a program" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+tap_stop
+
+# Programs that want another mode than the one before them, with requests held for them.
+touch "$stall"
+guest_bg g reads 'until [ -e /tmp/done ]; do dd if=/dev/xvdb of=/dev/null bs=4k count=8 iflag=direct 2>/dev/null; done'
+bad=0
+for i in 1 2 3 4; do
+	tap_start noop "$id" "$n" --stall "$stall" && wait_for 20 in_flight 0 || bad=1
+	tap_kill
+	tap_start ram "$id" "$n" --stall "$stall" && wait_for 20 in_flight 0 || bad=1
+	tap_kill
+done
+is "another mode with requests held" "$bad" 0
+rm "$stall"
+tap_start noop "$id" "$n" --policy passthrough
+guest_run g 'touch /tmp/done'
+check "... which are answered in the end" guest_wait g reads
+tap_stop
+
+# What a program that goes has at the disk is waited for, by whatever queue it went there.
+modprobe dm-mod
+third=$(lab_disk 16)
+dmsetup create slow --table "0 32768 linear $third 0" && dmsetup mknodes
+check "attach a disk that can be slow" disk_attach g /dev/mapper/slow xvdd
+m=$(disk_id "$id" xvdd)
+tap_start cross "$id" "$m" --policy error
+check "it does not answer" dmsetup suspend --noflush --nolockfs slow
+guest_bg g dd 'dd if=/dev/xvdd of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+check "a request by one queue, another by the other" wait_for 20 grep -q sent "$LAB_STATE/tap.log"
+tap_kill
+sleep 2
+check "the guest's is kept" in_flight 0 "$m"
+check "it answers" dmsetup resume slow
+check_fails "... and the guest's fails" guest_wait g dd
+check "remove" tap set "$id" "$m" remove
+check "detach" disk_detach g xvdd
+check "the disk is closed" wait_for 10 dmsetup remove slow
+
+# Each write made a barrier: the disk flushes before and after it.
+flushes() { awk '{ print $16 }' "/sys/block/${disk#/dev/}/stat"; }
+tap_start guest "$id" "$n" --barrier
+before=$(flushes)
+check "writes" guest_run g 'dd if=/dev/zero of=/dev/xvdb bs=4k count=4 oflag=direct 2>/dev/null'
+check "... are stable" [ "$(flushes)" -ge "$((before + 4))" ]
 tap_stop
 
 # Rules broken. The other disk goes on, and this one as the policy says.

@@ -30,7 +30,7 @@ for type in pv pvh; do
 	check "$type: a filter by the guest's pages" serve noop
 	check "... fio verify" verify
 	guest_run tapdom 'kill -9 $(cat /run/tap.pid)'
-	check "$type: killed; a filter with a copy of the data takes over" serve fault:error=EIO,p=0
+	check "$type: killed; a filter with a copy of the data takes over" serve fault:corrupt=1,p=0
 	check "... fio verify" verify
 	check "... mkfs and fsck" guest_run g 'mkfs.ext4 -q -F /dev/xvdb && e2fsck -fn /dev/xvdb >/dev/null 2>&1'
 	guest_bg g load 'fio --name=v --filename=/dev/xvdb --size=16M --rw=randwrite --bsrange=4k-64k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --output-format=terse >/dev/null'

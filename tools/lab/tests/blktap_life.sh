@@ -41,6 +41,22 @@ check "... for the end of the first" wait_for 20 grep -q attached "$LAB_STATE/se
 check "... and serves" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=1M count=8 iflag=direct 2>/dev/null'
 kill -9 "$second"
 
+# A program that waits for itself, and never answers, keeps nobody from taking the tap away.
+tap_start stuck "$id" "$n"
+guest_bg g dd 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
+check "a program is stuck" wait_for 20 grep -q stuck "$LAB_STATE/tap.log"
+python3 /payload/tests/blktap.py noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
+second=$!
+sleep 1
+check "remove" tap set "$id" "$n" remove
+check "... gives its request to the disk" guest_wait g dd
+check "... and the disk to whoever waits for it" wait_for 20 grep -q attached "$LAB_STATE/second.log"
+check "what the old one says of the disk" wait_for 20 grep -q "geometry: ENODEV" "$LAB_STATE/tap.log"
+check "... goes past the new one" guest_run g '[ "$(cat /sys/block/xvdb/size)" = 131072 ]'
+tap_kill
+kill -9 "$second"
+wait_for 5 eval '[ "$(tap info "$id" "$n" pid)" = 0 ]'
+
 # A detach, with a program that works, one that does not, and none.
 tap_start noop "$id" "$n"
 check "detach with a program" disk_detach g xvdb

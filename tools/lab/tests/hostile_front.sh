@@ -26,19 +26,8 @@ settled() {
 
 # hostile_front DEVICE SCENARIO...: their results become ours; then the grants are counted.
 hostile_front() {
-	local line device=$1 names=${*:2}
-	while read -r line; do
-		case $line in
-		"ok "*"# SKIP "*)
-			line=${line#ok * }
-			skip "${line% # SKIP*}" "${line#*# SKIP }"
-			;;
-		"ok "*) ok "${line#ok * }" ;;
-		"not ok "*) not_ok "${line#not ok * }" ;;
-		1..* | KTAP*) ;;
-		*) diag "$line" ;;
-		esac
-	done < <(guest_run -t 120 g "hostile front $names --device $device --count $count --timeout $((10 * LAB_STRETCH)) $tolerant" || echo "status $?")
+	local device=$1 names=${*:2}
+	results_of guest_run -t 120 g "hostile front $names --device $device --count $count --timeout $((10 * LAB_STRETCH)) $tolerant"
 	check "grants after $names" settled "$before" || leaking "$device" $names
 }
 

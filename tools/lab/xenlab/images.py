@@ -20,8 +20,8 @@ from .cpio import Cpio
 from .progress import command
 
 INITRD_MODULES = ["ext4", "nvme"]
-GUEST_MODULES = ["ext4", "xen-blkfront", "xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd",
-                 "xenfs", "loop", "brd", "null_blk"]
+GUEST_MODULES = ["ext4", "xen-blkfront", "xen-netfront", "xen-evtchn", "xen-gntdev", "xen-gntalloc",
+                 "xen-privcmd", "xenfs", "loop", "brd", "null_blk"]
 # Directories of modules that dom0 has, below kernel/.
 DOM0_MODULES = ["drivers/block", "drivers/nvme", "drivers/md", "drivers/xen", "drivers/net/xen-netfront",
                 "drivers/net/xen-netback", "drivers/net/dummy", "drivers/net/tun", "drivers/scsi/scsi",

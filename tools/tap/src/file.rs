@@ -3,7 +3,7 @@
 
 use crate::chain::{Extension, Opt, Options};
 use crate::rt::{self, Fd};
-use crate::sys::{os, uring};
+use crate::sys::{op, os};
 use crate::{Buf, Disk, Info};
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
@@ -85,7 +85,7 @@ impl Raw {
     /// `fallocate`, and whether the file system can.
     async fn allocate(&self, mode: i32, at: u64, len: u64) -> io::Result<bool> {
         let mode = mode | libc::FALLOC_FL_KEEP_SIZE;
-        match uring::allocate(&self.cached, mode, at, len).await {
+        match op::allocate(&self.cached, mode, at, len).await {
             Ok(()) => Ok(true),
             Err(error) => match error.raw_os_error() {
                 Some(libc::EOPNOTSUPP | libc::ENOSYS) => Ok(false),
@@ -111,7 +111,7 @@ impl Disk for Raw {
 
     async fn read(&self, at: u64, buf: &mut Buf) -> io::Result<()> {
         let file = self.file(at, buf);
-        let mut done = uring::read_at(file, buf, at).await;
+        let mut done = op::read_at(file, buf, at).await;
         if matches!(&done, Ok(n) if *n == buf.len()) {
             return Ok(());
         }
@@ -122,7 +122,7 @@ impl Disk for Raw {
         let mut have = done.map_err(|error| self.context(error))?;
         while have < buf.len() {
             let mut rest = buf.part_mut(have..);
-            match uring::read_at(&self.cached, &mut rest, at + have as u64).await {
+            match op::read_at(&self.cached, &mut rest, at + have as u64).await {
                 Ok(0) => {
                     let short = io::Error::new(
                         io::ErrorKind::UnexpectedEof,
@@ -138,13 +138,13 @@ impl Disk for Raw {
     }
 
     async fn write(&self, at: u64, buf: &Buf, fua: bool) -> io::Result<()> {
-        let mut done = match uring::write_at(self.file(at, buf), buf, at, fua).await {
+        let mut done = match op::write_at(self.file(at, buf), buf, at, fua).await {
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => 0,
             done => done.map_err(|error| self.context(error))?,
         };
         while done < buf.len() {
             let rest = buf.part(done..);
-            match uring::write_at(&self.cached, &rest, at + done as u64, fua).await {
+            match op::write_at(&self.cached, &rest, at + done as u64, fua).await {
                 Ok(0) => return Err(self.context(io::ErrorKind::WriteZero.into())),
                 Ok(more) => done += more,
                 Err(error) => return Err(self.context(error)),
@@ -154,7 +154,7 @@ impl Disk for Raw {
     }
 
     async fn flush(&self) -> io::Result<()> {
-        let done = uring::sync(&self.cached).await;
+        let done = op::sync(&self.cached).await;
         done.map_err(|error| self.context(error))
     }
 

@@ -10,7 +10,7 @@
 //! - `nbd/requests.rs`: the rest
 
 mod handshake;
-mod proto;
+pub mod proto;
 mod requests;
 
 use crate::log::Log;

@@ -37,7 +37,10 @@ impl Extension for Noop {
     const HELP: &str = "changes nothing";
     const FILTER: bool = true;
     const PARALLEL: bool = true;
-    const HOOK: bool = true;
+
+    fn is_hook(_: &Options) -> bool {
+        true
+    }
 
     async fn hook(_: &Options) -> io::Result<Rc<dyn Hook>> {
         Ok(Rc::new(Nothing))

@@ -12,12 +12,13 @@ mod join;
 mod sync;
 mod task;
 
-pub use crate::sys::uring::{poll, sleep, Fd};
+pub use crate::sys::op::{poll, sleep, Fd};
 pub use join::{join, join_all, race, timeout, Either};
 pub use sync::{Flag, Lock, LockGuard, Notify, RangeGuard, Ranges};
 pub use task::{spawn, Task};
 
-use crate::sys::uring::{self, Uring};
+use crate::sys::op;
+use crate::sys::uring::Uring;
 use crate::sys::{buf::Buf, os};
 use std::cell::RefCell;
 use std::future::Future;
@@ -72,7 +73,7 @@ pub fn run<T: 'static>(future: impl Future<Output = T> + 'static) -> io::Result<
     let event: Fd = Rc::new(remote.event()?);
     let wakes = spawn(async move {
         let mut count = Buf::zeroed(8);
-        while uring::read_at(&event, &mut count, 0).await.is_ok() {}
+        while op::read_at(&event, &mut count, 0).await.is_ok() {}
     });
     wakes.detach();
     loop {
@@ -259,7 +260,7 @@ mod tests {
             let (reader, _writer) = std::os::unix::net::UnixStream::pair().unwrap();
             let reader: Fd = Rc::new(reader.into());
             let mut buf = Buf::zeroed(512);
-            let late = timeout(Duration::from_millis(10), uring::recv(&reader, &mut buf)).await;
+            let late = timeout(Duration::from_millis(10), op::recv(&reader, &mut buf)).await;
             assert!(late.is_none());
             assert!(buf.is_empty());
         })

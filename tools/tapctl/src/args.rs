@@ -75,7 +75,7 @@ pub(crate) enum Command {
     Upgrade(Upgrade),
     /// Write the man page or a shell's completions to standard output
     #[command(hide = true)]
-    Generate { what: Generated },
+    Generate { what: tap::docs::Kind },
 }
 
 /// Which disk.
@@ -174,14 +174,6 @@ impl From<Policy> for dev::Policy {
             Policy::Error => dev::Policy::Error,
         }
     }
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Generated {
-    Man,
-    Bash,
-    Zsh,
-    Fish,
 }
 
 #[cfg(test)]

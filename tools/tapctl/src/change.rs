@@ -41,11 +41,7 @@ pub(crate) fn attach(args: &args::Attach) -> io::Result<()> {
         disk,
         chain: &args.chain,
         policy: args.policy.into(),
-        program: args
-            .with
-            .program
-            .clone()
-            .unwrap_or_else(program::default_program),
+        program: program::chosen(&args.with)?.unwrap_or_else(program::default_program),
         wait: false,
     };
     let pid = start
@@ -112,7 +108,7 @@ pub(crate) fn upgrade(args: &args::Upgrade) -> io::Result<()> {
         None => known_chain(disk)?,
     };
     let timeout = Duration::from_secs(args.with.timeout);
-    replace(disk, &chain, args.with.program.clone(), timeout)
+    replace(disk, &chain, program::chosen(&args.with)?, timeout)
 }
 
 /// Has a new program wait for the disk, and ends the old one. Requests wait in between.

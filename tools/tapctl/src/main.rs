@@ -6,7 +6,7 @@
 //! - `program.rs`: programs in the background: start, wait, end
 //! - `change.rs`: commands that change something
 //! - `disk.rs`: which disk is meant
-//! - `docs.rs`: man page, completions
+//! - `docs.rs`: the end of the man page
 
 mod args;
 mod change;
@@ -18,7 +18,7 @@ mod show;
 mod top;
 
 use args::{Args, Command};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
         Command::Policy { disk, policy } => change::policy(&disk, policy),
         Command::Restart { disk } => change::restart(&disk),
         Command::Upgrade(args) => change::upgrade(&args),
-        Command::Generate { what } => docs::generate(what),
+        Command::Generate { what } => tap::docs::generate(Args::command(), what, docs::FILES),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,6 +2,7 @@
 //! Programs in the background. What is known of one is in [`STATE`]: `DOMID-HANDLE.chain` its chain,
 //! `.log` what it says, `.pid` its number, `.program` the file.
 
+use crate::args;
 use crate::change::policy_name;
 use crate::disk::Disk;
 use std::fs::{self, File, OpenOptions};
@@ -54,6 +55,20 @@ pub(crate) fn default_program() -> PathBuf {
     beside
         .filter(|path| path.exists())
         .unwrap_or_else(|| "blktap".into())
+}
+
+/// The one that was asked for, if any. It is started in another directory than this one, later by
+/// another tapctl perhaps: a path is made absolute.
+pub(crate) fn chosen(with: &args::With) -> io::Result<Option<PathBuf>> {
+    let Some(program) = &with.program else {
+        return Ok(None);
+    };
+    match program.components().count() {
+        0 | 1 => Ok(Some(program.clone())),
+        _ => fs::canonicalize(program)
+            .map(Some)
+            .map_err(|error| context(program, error)),
+    }
 }
 
 /// What to start.

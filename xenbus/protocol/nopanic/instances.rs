@@ -13,6 +13,12 @@ use protocol::blkif::{
 };
 use protocol::kept::{Entry, Kept, Place, Taken};
 use protocol::negotiate::{BadKey, Queue};
+use protocol::netif::{
+    self, BadTxResponse, Checksum, Control, ControlRequest, ControlResponse, ControlRing, Credit,
+    Extras, Hashing, Id, MulticastFilter, NoId, Offer, Rx, RxEntry, RxNext, RxPacket, RxRequest,
+    RxSend, RxSlot, Tx, TxFatal, TxIds, TxNext, TxPacket, TxResponse, TxSend, TxSlot, Unsendable,
+    VifQueue, Wish,
+};
 use protocol::ring::{AttachError, Back, Front, Full, Memory, Overrun, TooSmall, Unasked};
 use protocol::tap::{self, Entries};
 use protocol::tapped::{self, Answered, Fifo, Piece, Pieces, Sent, Unknown};
@@ -190,4 +196,140 @@ pub fn tap_answer(front: &mut Front<Page<'_>, Entries>) -> Result<Option<tap::Re
 
 pub fn tap_pop(back: &mut Back<Page<'_>, Entries>) -> Result<Option<tap::Request>, Overrun> {
     back.pop()
+}
+
+pub fn tx_read(packet: &mut TxPacket, ring: &mut Back<Page<'_>, Tx>, fatal: usize) -> Result<TxNext, TxFatal> {
+    packet.read(ring, fatal)
+}
+
+pub fn tx_answer(packet: &TxPacket, ring: &mut Back<Page<'_>, Tx>, status: i16) {
+    packet.answer(ring, status)
+}
+
+pub fn tx_pieces(packet: &TxPacket, from: u32, len: u32) -> u32 {
+    packet.pieces(from, len).fold(0, |sum, piece| sum ^ piece.len ^ piece.offset)
+}
+
+pub fn tx_attach(page: Page<'_>) -> Result<Back<Page<'_>, Tx>, AttachError> {
+    Back::attach(page, Tx)
+}
+
+pub fn tx_send(size: u32, requests: u32, checksum: Checksum, extras: Extras) -> Result<TxSend, Unsendable> {
+    TxSend::new(size, requests, checksum, extras)
+}
+
+pub fn tx_push(send: &mut TxSend, ring: &mut Front<Page<'_>, Tx>, gref: u32, offset: u16) -> Result<u32, Full> {
+    send.push(ring, 1, gref, offset, 9)
+}
+
+pub fn tx_push_slot(ring: &mut Front<Page<'_>, Tx>, slot: &TxSlot) -> Result<(), Full> {
+    ring.push(slot)
+}
+
+pub fn tx_pop(ring: &mut Front<Page<'_>, Tx>) -> Result<Option<TxResponse>, Overrun> {
+    ring.pop()
+}
+
+pub fn spans(offset: u32, len: u32) -> u32 {
+    let mut sum = netif::count_spans(offset, len);
+    netif::spans(offset, len).for_each(|span| sum ^= span.len ^ span.page);
+    sum
+}
+
+pub fn ids_new(ids: &mut [Id]) -> TxIds<&mut [Id]> {
+    TxIds::new(ids)
+}
+
+pub fn ids_start(ids: &mut TxIds<&mut [Id]>) -> Result<u16, NoId> {
+    ids.start_extras(1);
+    ids.start()
+}
+
+pub fn ids_finish(ids: &mut TxIds<&mut [Id]>, response: &TxResponse) -> Result<Option<u16>, BadTxResponse> {
+    ids.finish(response)
+}
+
+pub fn ids_sum(ids: &TxIds<&mut [Id]>) -> u32 {
+    ids.iter().fold(0, |sum, id| sum ^ u32::from(id))
+}
+
+pub fn rx_read(packet: &mut RxPacket, ring: &mut Front<Page<'_>, Rx>, sum: &mut u32) -> Result<RxNext, Overrun> {
+    packet.read(ring, |entry| *sum ^= entry)
+}
+
+pub fn rx_request(ring: &mut Front<Page<'_>, Rx>, request: &RxRequest) -> Result<(), Full> {
+    ring.push(request)
+}
+
+pub fn rx_pop(ring: &mut Back<Page<'_>, Rx>) -> Result<Option<RxRequest>, Overrun> {
+    ring.pop()
+}
+
+pub fn rx_push(ring: &mut Back<Page<'_>, Rx>, slot: &RxSlot) -> Result<(), Unasked> {
+    ring.push(slot)
+}
+
+pub fn rx_send(size: u32, checksum: Checksum, extras: Extras, sg: bool) -> Result<RxSend, Unsendable> {
+    RxSend::new(size, checksum, extras, sg)
+}
+
+pub fn rx_entries(send: &RxSend) -> u32 {
+    send.entries()
+}
+
+pub fn rx_next(send: &mut RxSend, request: &RxRequest) -> Option<RxEntry> {
+    send.next(request)
+}
+
+pub fn control_pop(ring: &mut Back<Page<'_>, Control>) -> Result<Option<ControlRequest>, Overrun> {
+    ring.pop()
+}
+
+pub fn control_push(ring: &mut Back<Page<'_>, Control>, response: &ControlResponse) -> Result<(), Unasked> {
+    ring.push(response)
+}
+
+pub fn offer(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Offer, BadKey> {
+    Offer::read(keys, 4)
+}
+
+pub fn wish(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Wish, BadKey> {
+    Wish::read(keys, 4)
+}
+
+pub fn vif_queue(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<VifQueue, BadKey> {
+    VifQueue::read(keys)
+}
+
+pub fn control_ring(keys: &dyn Fn(&'static str) -> Option<u64>) -> Result<Option<ControlRing>, BadKey> {
+    ControlRing::read(keys)
+}
+
+pub fn multicast(filter: &MulticastFilter, address: &[u8; 6]) -> bool {
+    filter.iter().count() > 3 && filter.lets_through(address)
+}
+
+pub fn hashing(hashing: &Hashing, frame: &[u8], queues: u32) -> u32 {
+    let hash = hashing.hash(frame).map_or(0, |hash| hash.value);
+    hashing.queue(hash, queues)
+}
+
+pub fn credit(credit: &mut Credit, bytes: u32, now: u64) -> Result<(), u64> {
+    credit.take(bytes, now)
+}
+
+pub fn rx_slot(entry: RxEntry, status: i16) -> RxSlot {
+    entry.failed(status).slot()
+}
+
+pub fn slots(tx: TxSlot, rx: RxSlot) -> (TxSlot, RxSlot) {
+    let (request, response) = (tx.request(), rx.response());
+    if request.flags == response.flags {
+        return (tx.extra().into(), rx.extra().into());
+    }
+    (request.into(), response.into())
+}
+
+pub fn checksums(tx: &TxPacket, rx: &RxPacket) -> (Checksum, Checksum) {
+    (tx.checksum(), rx.checksum())
 }

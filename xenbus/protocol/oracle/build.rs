@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Compiles the C side: `ring.c` once per ABI, and `layout.c` into tables of what the C compiler
-//! says of the structures.
+//! Compiles the C side: `ring.c` once per ABI, `toeplitz.c`, and `layout.c` into tables of what the C
+//! compiler says of the structures.
 //!
 //! `layout.c` becomes assembly, not an object: so it needs no C library for i386, and nothing of it
 //! has to run.
@@ -35,6 +35,11 @@ fn main() {
             ring.compile(&format!("ring_{name}"));
         }
     }
+    cc::Build::new()
+        .file("c/toeplitz.c")
+        .warnings(true)
+        .flag("-Werror")
+        .compile("toeplitz");
     fs::write(Path::new(&out).join("layout.rs"), tables).unwrap();
     println!("cargo::rerun-if-changed=c");
     println!("cargo::rerun-if-changed=../../../blktap/blktap.h");

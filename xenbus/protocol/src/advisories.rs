@@ -3,6 +3,8 @@
 //! Regression tests, each named after the advisory whose hole it keeps closed: those that this
 //! crate holds the check against. `hostile --list` names those that need a kernel.
 
+mod net;
+
 use crate::blkif::tests::LIMITS;
 use crate::blkif::{
     op, Abi, BadResponse, Limits, Parsed, Pending, RawRequest, Reason, Request, Response, Segment,

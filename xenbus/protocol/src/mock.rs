@@ -6,12 +6,15 @@
 //! - [`Faulty`]: a [`Memory`] that a peer damages at chosen points, such as between two accesses of
 //!   one function
 //! - [`Guest`], [`Disk`]: a front end's pages and a back end's sectors (`mock/disk.rs`)
+//! - [`Pages`], [`Loopback`]: a front end's pages and a network back end (`mock/vif.rs`)
 
 mod disk;
 #[cfg(test)]
 mod tests;
+mod vif;
 
 pub use disk::{Disk, Guest};
+pub use vif::{Broken, Loopback, Looped, Pages, NOT_THERE};
 
 use crate::ring::{index, Layout, Memory, HEADER};
 use std::boxed::Box;

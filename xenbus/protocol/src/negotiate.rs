@@ -12,6 +12,7 @@
 mod back;
 mod front;
 
+pub(crate) use back::number;
 pub use back::{queues, ring_pages, Queue, MAX_PORT, MAX_RING_PAGES, RING_REFS};
 pub use front::{indirect_segments, queue_count, ring_order, Discard};
 

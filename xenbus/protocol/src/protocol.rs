@@ -12,6 +12,8 @@
 //! - [`fence`]: how a barrier in one queue holds all of them
 //! - [`kept`]: the table of the pages that a back end keeps mapped
 //! - [`negotiate`]: what the two ends read from each other in xenstore, made into checked values
+//! - [`netif`]: the network protocol (`xen/io/netif.h`): wire format, checks of packets in either
+//!   direction, control ring and hash, what the two ends read in xenstore
 //! - [`spin`]: how long a thread looks at a ring before it sleeps
 //! - [`state`]: the xenbus states (`xen/io/xenbus.h`) and what each end does next
 //! - [`tap`]: what `/dev/blktap` and the program behind it say to each other
@@ -25,6 +27,9 @@
 //! front: RawRequest ──push──▶ ring ──pop──▶ RawRequest ──Request::parse──▶ Request   :back
 //! front: Pending::finish ◀──pop── ring ◀──push── Response                            :back
 //! ```
+//!
+//! A packet takes several entries, each way: [`netif::TxSend`] and [`netif::RxSend`] make them,
+//! [`netif::TxPacket`] and [`netif::RxPacket`] are what comes of them at the other end.
 //!
 //! What the peer wrote is copied out of the shared page once, decoded into a plain value of type
 //! [`blkif::RawRequest`] or [`blkif::Response`], and checked as that value. How an entry lies in
@@ -57,11 +62,13 @@ extern crate std;
 #[cfg(test)]
 mod advisories;
 pub mod blkif;
+mod bytes;
 pub mod fence;
 pub mod kept;
 #[cfg(any(test, feature = "mock"))]
 pub mod mock;
 pub mod negotiate;
+pub mod netif;
 pub mod ring;
 pub mod spin;
 pub mod state;

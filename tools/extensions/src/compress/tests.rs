@@ -160,7 +160,7 @@ fn random_damage_is_an_error() {
         write(&disk, 0, &text).await;
         drop(disk);
         let whole = fs::read(&file).unwrap();
-        let mut random = Random::new(9);
+        let random = Random::new(9);
         for _ in 0..300 {
             let mut bytes = whole.clone();
             for _ in 0..1 + random.below(4) {

@@ -200,7 +200,7 @@ fn random_damage_is_an_error() {
     let volume = dir.path("volume");
     run(async move {
         let whole = fs::read(&volume).unwrap();
-        let mut random = Random::new(8);
+        let random = Random::new(8);
         for _ in 0..100 {
             let mut bytes = whole[..4096].to_vec();
             for _ in 0..1 + random.below(4) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Which requests are hit.
 
+use crate::random::Random;
 use std::ops::Range;
 
 /// What a request does.
@@ -78,26 +79,6 @@ pub fn chance(text: &str) -> Option<u64> {
     (0.0..=1.0)
         .contains(&chance)
         .then_some((chance * ALWAYS as f64) as u64)
-}
-
-/// Random numbers (xorshift64*).
-#[derive(Clone, Debug)]
-pub struct Random(u64);
-
-impl Random {
-    /// The same for the same `seed`.
-    pub fn new(seed: u64) -> Self {
-        // Any but 0; small seeds are far apart.
-        Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    /// The next.
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
 }
 
 #[cfg(test)]

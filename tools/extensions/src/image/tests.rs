@@ -106,7 +106,7 @@ fn compressed_clusters() {
     for kind in ["zlib", "zstd"] {
         let dir = Dir::new();
         let mut old = vec![0; 4 << 20];
-        let mut random = Random::new(4);
+        let random = Random::new(4);
         for piece in old.chunks_mut(10_000) {
             match random.below(3) {
                 0 => random.fill(piece),
@@ -242,7 +242,7 @@ fn random_damage_is_an_error() {
         write(&disk, 0, &[1; 30000]).await;
         disk.close().await.unwrap();
         let whole = fs::read(&file).unwrap();
-        let mut random = Random::new(9);
+        let random = Random::new(9);
         for _ in 0..400 {
             let mut bytes = whole.clone();
             for _ in 0..1 + random.below(4) {

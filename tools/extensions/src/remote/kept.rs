@@ -5,8 +5,8 @@
 //! told, and its next flush would say that its data is stable. So these writes are done again on
 //! each new connection, before anything else.
 
-use super::proto::{Request, COMMAND_FUA, WRITE, WRITE_ZEROES};
 use std::collections::VecDeque;
+use tap::nbd::proto::{command, Request, COMMAND_FUA};
 use tap::Buf;
 
 /// A write of zeroes takes no data; it is counted as so many bytes.
@@ -29,7 +29,7 @@ impl Kept {
     /// A request was answered.
     pub fn add(&mut self, request: &Request, data: Option<Buf>) {
         let stable = request.flags & COMMAND_FUA != 0;
-        if !stable && matches!(request.command, WRITE | WRITE_ZEROES) {
+        if !stable && matches!(request.command, command::WRITE | command::WRITE_ZEROES) {
             self.bytes += cost(data.as_ref());
             self.all.push_back((*request, data));
         }

@@ -1,54 +1,16 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The protocol of NBD (`doc/proto.md` of the project nbd): handshake and headers. All numbers are
-//! big-endian.
+//! The client's side of NBD: the handshake, and replies.
 
 use std::io;
+use tap::nbd::proto::{
+    flag, info, option, reply, FIXED_NEWSTYLE, IHAVEOPT, NBDMAGIC, NO_ZEROES, OLDSTYLE,
+    REPLY_MAGIC, SIMPLE_REPLY_MAGIC,
+};
 use tap::net::{Receiver, Sender};
 use tap::{Buf, Info};
 
-const NBDMAGIC: u64 = 0x4e42_444d_4147_4943;
-const IHAVEOPT: u64 = 0x4948_4156_454f_5054;
-const OLDSTYLE: u64 = 0x0000_4202_8186_1253;
-const OPTION_REPLY: u64 = 0x0003_e889_0455_65a9;
-const REQUEST: u32 = 0x2560_9513;
-const SIMPLE_REPLY: u32 = 0x6744_6698;
-
-const FIXED_NEWSTYLE: u16 = 1 << 0;
-const NO_ZEROES: u16 = 1 << 1;
-
-const OPT_EXPORT_NAME: u32 = 1;
-const OPT_GO: u32 = 7;
-const REP_ACK: u32 = 1;
-const REP_INFO: u32 = 3;
-const REP_ERROR: u32 = 1 << 31;
-const REP_ERR_UNSUP: u32 = REP_ERROR + 1;
-const INFO_EXPORT: u16 = 0;
-const INFO_BLOCK_SIZE: u16 = 3;
-
 /// A reply to an option has at most so many bytes of data.
 const MAX_OPTION: u32 = 64 << 10;
-
-/// What an export can.
-pub mod flag {
-    pub const READ_ONLY: u16 = 1 << 1;
-    pub const FLUSH: u16 = 1 << 2;
-    pub const FUA: u16 = 1 << 3;
-    pub const TRIM: u16 = 1 << 5;
-    pub const WRITE_ZEROES: u16 = 1 << 6;
-}
-
-pub const READ: u16 = 0;
-pub const WRITE: u16 = 1;
-pub const DISCONNECT: u16 = 2;
-pub const FLUSH: u16 = 3;
-pub const TRIM: u16 = 4;
-pub const WRITE_ZEROES: u16 = 6;
-
-/// The flag of a request that is to be stable when it is answered.
-pub const COMMAND_FUA: u16 = 1 << 0;
-
-/// The server asks to be left, which is no fault of the request.
-pub const ESHUTDOWN: u32 = 108;
 
 /// An export, as the server has described it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,52 +28,19 @@ impl Export {
     }
 }
 
-/// What is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Request {
-    pub flags: u16,
-    pub command: u16,
-    pub at: u64,
-    pub len: u32,
-}
-
-impl Request {
-    /// The header; the data of a write follows.
-    pub fn encode(&self, cookie: u64) -> [u8; 28] {
-        let mut bytes = [0; 28];
-        bytes[..4].copy_from_slice(&REQUEST.to_be_bytes());
-        bytes[4..6].copy_from_slice(&self.flags.to_be_bytes());
-        bytes[6..8].copy_from_slice(&self.command.to_be_bytes());
-        bytes[8..16].copy_from_slice(&cookie.to_be_bytes());
-        bytes[16..24].copy_from_slice(&self.at.to_be_bytes());
-        bytes[24..].copy_from_slice(&self.len.to_be_bytes());
-        bytes
-    }
-}
-
 pub fn broken(what: impl Into<String>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what.into())
 }
 
 /// The error and the cookie of the next reply; the data of a read that has not failed follows.
-pub async fn reply(receiver: &mut Receiver) -> io::Result<(u32, u64)> {
+pub async fn next_reply(receiver: &mut Receiver) -> io::Result<(u32, u64)> {
     let magic = u32::from_be_bytes(receiver.array().await?);
     let error = u32::from_be_bytes(receiver.array().await?);
     let cookie = u64::from_be_bytes(receiver.array().await?);
     match magic {
-        SIMPLE_REPLY => Ok((error, cookie)),
+        SIMPLE_REPLY_MAGIC => Ok((error, cookie)),
         _ => Err(broken(format!("{magic:#x} begins no reply"))),
     }
-}
-
-/// A disk's error for a reply's.
-pub fn error(number: u32) -> io::Error {
-    io::Error::from_raw_os_error(match number {
-        1 => 1,                             // EPERM
-        12 | 22 | 28 | 95 => number as i32, // ENOMEM, EINVAL, ENOSPC, EOPNOTSUPP
-        75 => 22,                           // EOVERFLOW, a request that is too long
-        _ => 5,                             // EIO
-    })
 }
 
 /// Chooses the export `name`.
@@ -131,14 +60,14 @@ pub async fn handshake(receiver: &mut Receiver, sender: &Sender, name: &str) -> 
         let mut data = (name.len() as u32).to_be_bytes().to_vec();
         data.extend(name.as_bytes());
         data.extend(1u16.to_be_bytes());
-        data.extend(INFO_BLOCK_SIZE.to_be_bytes());
-        sender.send(&option(OPT_GO, &data), None).await?;
+        data.extend(info::BLOCK_SIZE.to_be_bytes());
+        sender.send(&request(option::GO, &data), None).await?;
         if let Some(export) = go(receiver).await? {
             return Ok(export);
         }
     }
     sender
-        .send(&option(OPT_EXPORT_NAME, name.as_bytes()), None)
+        .send(&request(option::EXPORT_NAME, name.as_bytes()), None)
         .await?;
     let size = u64::from_be_bytes(receiver.array().await.map_err(|error| match error.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::other(format!("it has no export \"{name}\"")),
@@ -151,7 +80,7 @@ pub async fn handshake(receiver: &mut Receiver, sender: &Sender, name: &str) -> 
     export(size, exported, None)
 }
 
-fn option(number: u32, data: &[u8]) -> Vec<u8> {
+fn request(number: u32, data: &[u8]) -> Vec<u8> {
     let mut bytes = IHAVEOPT.to_be_bytes().to_vec();
     bytes.extend(number.to_be_bytes());
     bytes.extend((data.len() as u32).to_be_bytes());
@@ -167,28 +96,28 @@ async fn go(receiver: &mut Receiver) -> io::Result<Option<Export>> {
         let number = u32::from_be_bytes(receiver.array().await?);
         let kind = u32::from_be_bytes(receiver.array().await?);
         let len = u32::from_be_bytes(receiver.array().await?);
-        if magic != OPTION_REPLY || number != OPT_GO || len > MAX_OPTION {
+        if magic != REPLY_MAGIC || number != option::GO || len > MAX_OPTION {
             return Err(broken("this is no reply to an option"));
         }
         let mut data = Buf::new(len as usize);
         receiver.receive(&mut data).await?;
         match kind {
-            REP_INFO => match data.split_first_chunk() {
+            reply::INFO => match data.split_first_chunk() {
                 Some((kind, rest)) => match (u16::from_be_bytes(*kind), rest.len()) {
-                    (INFO_EXPORT, 10) => exported = Some((u64_at(rest, 0), u16_at(rest, 8))),
-                    (INFO_BLOCK_SIZE, 12) => {
+                    (info::EXPORT, 10) => exported = Some((u64_at(rest, 0), u16_at(rest, 8))),
+                    (info::BLOCK_SIZE, 12) => {
                         blocks = Some([u32_at(rest, 0), u32_at(rest, 4), u32_at(rest, 8)]);
                     }
                     _ => (),
                 },
                 None => return Err(broken("an empty information")),
             },
-            REP_ACK => {
+            reply::ACK => {
                 let (size, flags) = exported.ok_or_else(|| broken("no size"))?;
                 return export(size, flags, blocks).map(Some);
             }
-            REP_ERR_UNSUP => return Ok(None),
-            _ if kind & REP_ERROR != 0 => {
+            reply::ERR_UNSUP => return Ok(None),
+            _ if kind & reply::ERROR != 0 => {
                 let text = String::from_utf8_lossy(&data);
                 let text = if text.is_empty() {
                     "it refuses the export"
@@ -197,7 +126,7 @@ async fn go(receiver: &mut Receiver) -> io::Result<Option<Export>> {
                 };
                 return Err(io::Error::other(format!(
                     "{text} (error {})",
-                    kind & !REP_ERROR
+                    kind & !reply::ERROR
                 )));
             }
             _ => (),

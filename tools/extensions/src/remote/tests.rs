@@ -99,7 +99,7 @@ fn cutter(listen: &str, server: &str, seed: u64, cuts: Arc<AtomicU64>) {
     let listener = UnixListener::bind(listen).unwrap();
     let server = server.to_string();
     std::thread::spawn(move || {
-        let mut random = Random::new(seed);
+        let random = Random::new(seed);
         for client in listener.incoming() {
             let (client, server) = (client.unwrap(), UnixStream::connect(&server).unwrap());
             // The handshake gets through; then it may be in the midst of a header or of data.
@@ -208,7 +208,7 @@ fn forgets(keep: bool) {
         let keep = if keep { "64k" } else { "0" };
         let disk = open(&format!("remote:{socket},keep={keep}")).await.unwrap();
         let mut model = vec![0; SIZE];
-        let mut random = Random::new(5);
+        let random = Random::new(5);
         for turn in 0..60 {
             for _ in 0..random.below(20) {
                 let at = random.below(SIZE as u64 / 512 - 8) as usize * 512;

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Tests of `trace`; with blkparse, where it is installed.
 
-use crate::testing::{contents, open_over, Fake, Folder, Guest, Op, World};
+use crate::testing::{contents, open_over, rehearsal, Fake, Folder, Guest, Op, World};
 use std::fs;
 use std::io;
 use std::process::Command;
+use std::sync::Arc;
+use tap::chain::Chain;
+use tap::dev::{flag, op, status, Rehearsal};
 use tap::{rt, Buf};
 
 const SECTORS: u64 = 64;
@@ -31,6 +34,52 @@ fn traced(folder: &Folder, file: &str, format: &str) -> Vec<u8> {
         fs::read(path).unwrap()
     })
     .unwrap()
+}
+
+#[test]
+fn hooks_write_the_same_lines() {
+    let folder = Folder::new("trace-hook");
+    let path = folder.path("t");
+    rt::run(async move {
+        let before = format!("trace:{path}+fault:error=EIO,op=read,nth=2");
+        // What a later hook answers is seen by the ones before it.
+        let hooks = Chain::parse(&Arc::new(crate::registry()), &before).unwrap();
+        assert!(hooks.is_hooks());
+        let hooks = hooks.open_hooks().await.unwrap();
+        let guest = Rehearsal::new(hooks.clone());
+        guest.ask(op::WRITE, 0, 8, 2);
+        guest.ask(op::WRITE, flag::BARRIER, 1, 1);
+        guest.ask(op::READ, 0, 16, 8);
+        guest.reply(status::OKAY);
+        let hit = guest.ask(op::READ, 0, 0, 1);
+        while guest.answer(hit).is_none() {
+            guest.changed().await;
+        }
+        guest.ask(op::FLUSH, 0, 0, 0);
+        guest.ask(op::DISCARD, 0, 0, 4);
+        guest.reply(status::EOPNOTSUPP);
+        for hook in hooks {
+            hook.close().await.unwrap();
+        }
+        let text = fs::read_to_string(path).unwrap();
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let want = [
+            ("W", "8", "2", "ok"),
+            ("WF", "1", "1", "ok"),
+            ("R", "16", "8", "ok"),
+            ("R", "0", "1", "Input/output error (os error 5)"),
+            ("F", "0", "0", "unsupported"),
+            ("D", "0", "4", "unsupported"),
+        ];
+        assert_eq!(lines.len(), want.len(), "{text}");
+        for (line, (op, sector, sectors, result)) in lines.iter().zip(want) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            assert_eq!(words[1..4], [op, sector, sectors]);
+            assert_eq!(words[5..].join(" "), result);
+        }
+        assert!(rehearsal("trace:/x,format=log-writes").await.is_err());
+    })
+    .unwrap();
 }
 
 #[test]

@@ -328,6 +328,7 @@ fn keep_grant(lab: &mut Lab) -> Result<Outcome> {
     if lab.tolerant {
         return Ok(NO_END);
     }
+    let irqs = lab.irqs.clone();
     lab.with(|dev| {
         dev.connect()?;
         let request = dev.trigger()?;
@@ -341,6 +342,17 @@ fn keep_grant(lab: &mut Lab) -> Result<Outcome> {
                 "the guest trusts a page that is still mapped"
             );
         }
+        // The event has got no EOI, so that no other comes.
+        let before = interrupts(&irqs)?;
+        for _ in 0..20 {
+            dev.ring()?.channel.notify()?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let after = interrupts(&irqs)?;
+        ensure!(
+            before == after,
+            "the guest still takes interrupts of this disk: {before:?}, then {after:?}"
+        );
         drop(kept);
         // With the disk gone it has an end.
         dev.set_state(CLOSED)?;

@@ -30,6 +30,23 @@ impl fmt::Display for Error {
     }
 }
 
+impl Error {
+    /// For people, behind "error: ": the chain, a mark under the part, what is wrong.
+    pub fn picture(&self) -> String {
+        let at = self.chain.find(&self.part);
+        let Some(at) = at.filter(|_| !self.part.is_empty()) else {
+            return self.to_string();
+        };
+        let text = "error: ".len();
+        let mark = text + self.chain[..at].chars().count();
+        let under = "^".repeat(self.part.chars().count());
+        format!(
+            "{}\n{:mark$}{under}\n{:text$}{}",
+            self.chain, "", "", self.what
+        )
+    }
+}
+
 impl std::error::Error for Error {}
 
 impl From<Error> for io::Error {
@@ -112,6 +129,22 @@ impl Chain {
         })
     }
 
+    /// How it was read: a line for each extension, with its options; the last one says what is
+    /// behind that.
+    pub fn description(&self) -> String {
+        let mut text = String::new();
+        for link in &self.links {
+            let given = |given: &Given| format!(" {}={}", given.name, given.value);
+            let given: String = link.given.iter().map(given).collect();
+            text += format!("{:<12}{given}", link.entry.name).trim_end();
+            text.push('\n');
+        }
+        text + match self.is_filter() {
+            true => "over the guest's own disk\n",
+            false => "in the place of the guest's disk\n",
+        }
+    }
+
     /// As it was written.
     pub fn text(&self) -> &str {
         &self.text
@@ -129,9 +162,13 @@ impl Chain {
     }
 
     /// Whether it is of filters that are all hooks: see
-    /// [`Extension::HOOK`](super::Extension::HOOK).
+    /// [`Extension::is_hook`](super::Extension::is_hook).
     pub fn is_hooks(&self) -> bool {
-        self.is_filter() && self.links.iter().all(|link| link.entry.hook.is_some())
+        let is_hook = |link: &Link| {
+            let options = self.options(link, link.given.clone(), None);
+            (link.entry.is_hook)(&options)
+        };
+        self.is_filter() && self.links.iter().all(is_hook)
     }
 
     /// Opens all of it as [hooks](Self::is_hooks), the last one first; they are given in the chain's
@@ -142,21 +179,16 @@ impl Chain {
     pub async fn open_hooks(&self) -> io::Result<Vec<Rc<dyn Hook>>> {
         let mut hooks = Vec::new();
         for link in self.links.iter().rev() {
-            let Some(open) = link.entry.hook else {
-                let what = format!("{} is no hook", link.entry.name);
-                return Err(io::Error::other(what));
-            };
-            hooks.insert(
-                0,
-                open(&self.options(link, link.given.clone(), None)).await?,
-            );
+            let options = self.options(link, link.given.clone(), None);
+            hooks.push((link.entry.hook)(&options).await?);
         }
+        hooks.reverse();
         Ok(hooks)
     }
 
     fn options(&self, link: &Link, given: Vec<Given>, below: Option<AnyDisk>) -> Options {
         Options {
-            entry: link.entry,
+            entry: link.entry.clone(),
             chain: self.text.clone(),
             registry: self.registry.clone(),
             given,
@@ -292,7 +324,7 @@ fn link<'a>(registry: &Registry, part: &'a str) -> Result<Link, (&'a str, String
         }
     }
     Ok(Link {
-        entry: *entry,
+        entry: entry.clone(),
         given,
     })
 }

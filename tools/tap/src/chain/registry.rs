@@ -9,6 +9,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// An option of an extension.
 #[derive(Clone, Copy, Debug)]
@@ -90,9 +91,12 @@ pub trait Extension: Disk + Sized {
     /// one thread serves all queues.
     const PARALLEL: bool = false;
 
-    /// Whether it is a filter that can be had as a [`Hook`](crate::dev::Hook) too, by
-    /// [`hook`](Self::hook): one that does not look at data.
-    const HOOK: bool = false;
+    /// Whether, with these options, it is a filter that can be had as a [`Hook`](crate::dev::Hook)
+    /// too, by [`hook`](Self::hook): one that does not look at data. The options need not be right.
+    fn is_hook(options: &Options) -> bool {
+        let _ = options;
+        false
+    }
 
     /// Makes one as a hook. There is no disk below to be asked then.
     async fn hook(options: &Options) -> io::Result<Rc<dyn Hook>> {
@@ -106,10 +110,12 @@ pub trait Extension: Disk + Sized {
 
 type Opening<'a, T> = Pin<Box<dyn Future<Output = io::Result<T>> + 'a>>;
 
+type Open = dyn for<'a> Fn(&'a Options) -> Opening<'a, AnyDisk> + Send + Sync;
+
 type OpenHook = for<'a> fn(&'a Options) -> Opening<'a, Rc<dyn Hook>>;
 
 /// An [`Extension`] as a value.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct Entry {
     /// [`Extension::NAME`].
     pub name: &'static str,
@@ -121,9 +127,9 @@ pub struct Entry {
     pub filter: bool,
     /// [`Extension::PARALLEL`].
     pub parallel: bool,
-    pub(super) open: for<'a> fn(&'a Options) -> Opening<'a, AnyDisk>,
-    /// If it can be had so.
-    pub(super) hook: Option<OpenHook>,
+    pub(super) open: Arc<Open>,
+    pub(super) is_hook: fn(&Options) -> bool,
+    pub(super) hook: OpenHook,
 }
 
 impl Entry {
@@ -134,8 +140,9 @@ impl Entry {
             options: E::OPTIONS,
             filter: E::FILTER,
             parallel: E::PARALLEL,
-            open: |options| Box::pin(async { Ok(AnyDisk::new(E::open(options).await?)) }),
-            hook: E::HOOK.then_some(|options| Box::pin(E::hook(options))),
+            open: Arc::new(|options| Box::pin(async { Ok(AnyDisk::new(E::open(options).await?)) })),
+            is_hook: E::is_hook,
+            hook: |options| Box::pin(E::hook(options)),
         }
     }
 
@@ -157,9 +164,31 @@ impl Registry {
 
     /// And `E`, which replaces one of the same name.
     #[must_use]
-    pub fn with<E: Extension>(mut self) -> Self {
-        self.0.retain(|entry| entry.name != E::NAME);
-        self.0.push(Entry::of::<E>());
+    pub fn with<E: Extension>(self) -> Self {
+        self.and(Entry::of::<E>())
+    }
+
+    /// And a filter without options, which `make` makes of the disk below; it replaces one of the
+    /// same name.
+    #[must_use]
+    pub fn with_filter<D: Disk>(self, name: &'static str, make: fn(AnyDisk) -> D) -> Self {
+        self.and(Entry {
+            name,
+            help: "this program's own",
+            options: &[],
+            filter: true,
+            parallel: false,
+            open: Arc::new(move |options| {
+                Box::pin(async move { Ok(AnyDisk::new(make(options.below()?))) })
+            }),
+            is_hook: |_| false,
+            hook: |_| Box::pin(async { Err(io::ErrorKind::Unsupported.into()) }),
+        })
+    }
+
+    fn and(mut self, new: Entry) -> Self {
+        self.0.retain(|entry| entry.name != new.name);
+        self.0.push(new);
         self
     }
 

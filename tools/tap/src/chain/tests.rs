@@ -157,3 +157,26 @@ fn errors_say_what_where_and_what_would_be_right() {
     assert!(error("./a").contains("no extension's name and is no path"));
     assert!(error("over+/nowhere/x").contains("/nowhere/x: No such file"));
 }
+
+#[test]
+fn it_is_shown_what_was_read_and_what_is_wrong() {
+    let registry = registry();
+    let chain = Chain::parse(&registry, "over:iops=5+leaf:/a,size=1k").unwrap();
+    assert_eq!(
+        chain.description(),
+        "over         iops=5\nleaf         file=/a size=1k\nin the place of the guest's disk\n"
+    );
+    let chain = Chain::parse(&registry, "over").unwrap();
+    assert_eq!(chain.description(), "over\nover the guest's own disk\n");
+    let error = Chain::parse(&registry, "over+lead:/ü").unwrap_err();
+    let picture = error.picture();
+    let mut lines = picture.lines();
+    assert_eq!(lines.next(), Some("over+lead:/ü"));
+    assert_eq!(lines.next(), Some("            ^^^^^^^"));
+    assert!(lines
+        .next()
+        .unwrap()
+        .starts_with("       there is no extension lead; did you"));
+    let error = Chain::parse(&registry, "").unwrap_err();
+    assert_eq!(error.picture(), error.to_string());
+}

@@ -3,14 +3,16 @@
 //!
 //! What an extension passes on goes by the guest's own pages: no byte of data is copied, and no
 //! task is made. It is for those that delay, count, refuse or reorder. An extension of a chain says
-//! that it can be had so by [`Extension::HOOK`](crate::Extension::HOOK); if all of a chain can, the
+//! that it can be had so by [`Extension::is_hook`](crate::Extension::is_hook); if all of a chain can, the
 //! chain is made of hooks where it is put between a guest and its disk.
 
 use super::queue::Queue;
 use crate::rt::{self, Notify};
 use protocol::tap::{flag, op, status, Request, Response, NO_DATA};
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 
 /// What a hook says of a request, or of a reply.
@@ -34,15 +36,44 @@ pub trait Hook: 'static {
         Verdict::Pass(reply)
     }
 
-    /// Whether [`reply`](Self::reply) is to be called at all. If none of a chain's hooks wants
-    /// that, the disk answers the guest by itself, which is faster; a request whose sector a hook
-    /// has changed comes back nevertheless.
+    /// Whether it needs to see what the disk answers. If none of a chain's hooks does, the disk
+    /// answers the guest by itself, which is faster; a request whose sector a hook has changed comes
+    /// back nevertheless.
     fn wants_replies(&self) -> bool {
         true
     }
 
     /// All requests and replies that there were have been seen.
     fn batch_done(&self) {}
+
+    /// The end, as [`Disk::close`](crate::Disk::close).
+    fn close(&self) -> Closing<'_> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What [`Hook::close`] does.
+pub type Closing<'a> = Pin<Box<dyn Future<Output = io::Result<()>> + 'a>>;
+
+/// What requests come by, and go on by: a queue, but for tests.
+pub(super) trait Way {
+    fn number(&self) -> u32;
+    /// Asks the disk; `false` if there is no room now.
+    fn submit(&self, request: &Request) -> bool;
+    /// Answers a request of the guest's.
+    fn answer(&self, response: &Response);
+}
+
+impl Way for Queue {
+    fn number(&self) -> u32 {
+        self.index
+    }
+    fn submit(&self, request: &Request) -> bool {
+        Queue::submit(self, request)
+    }
+    fn answer(&self, response: &Response) {
+        Queue::answer(self, response);
+    }
 }
 
 /// A request of the guest's. If it is dropped, it fails.
@@ -53,7 +84,7 @@ pub struct Passing {
     at: usize,
     back: bool,
     disk: Weak<Inner>,
-    queue: Rc<Queue>,
+    way: Rc<dyn Way>,
     /// It goes to another place than the guest has asked for.
     moved: bool,
     over: bool,
@@ -96,6 +127,11 @@ impl Passing {
         self.status = status;
     }
 
+    /// The same for a request and its reply, and for no other one at the time.
+    pub fn key(&self) -> u64 {
+        u64::from(self.way.number()) << 32 | u64::from(self.request.guest)
+    }
+
     /// Whether it is on its way back.
     pub fn is_reply(&self) -> bool {
         self.back
@@ -133,7 +169,7 @@ impl Passing {
 
     fn end(&mut self, flags: u8) {
         self.over = true;
-        self.queue.answer(&Response {
+        self.way.answer(&Response {
             id: self.request.guest,
             op: self.request.op,
             flags,
@@ -209,7 +245,7 @@ impl Inner {
             ..passing.request
         };
         // There is room: both rings have as many entries, and each request is of one of the guest's.
-        if passing.queue.submit(&request) {
+        if passing.way.submit(&request) {
             asked[id] = Some(passing);
         } else {
             self.free.borrow_mut().push(id);
@@ -263,6 +299,28 @@ impl VirtualDisk {
         self.0.hooks.borrow_mut().clear();
     }
 
+    /// The guest asks for something.
+    pub(super) fn came(&self, mut request: Request, way: Rc<dyn Way>) {
+        let disk = &self.0;
+        request.guest = request.id;
+        disk.busy.set(disk.busy.get() + 1);
+        disk.enter(Passing {
+            request,
+            status: status::OKAY,
+            at: 0,
+            back: false,
+            disk: Rc::downgrade(disk),
+            way,
+            moved: false,
+            over: false,
+        });
+    }
+
+    /// The disk has answered.
+    pub(super) fn replied(&self, response: &Response) {
+        self.0.replied(response);
+    }
+
     /// Looks after a queue, until its rings are broken.
     pub(super) async fn run(self, queue: Rc<Queue>) -> io::Result<()> {
         let disk = &self.0;
@@ -273,22 +331,10 @@ impl VirtualDisk {
                 some = true;
             }
             while disk.takes.get() {
-                let Some(mut request) = queue.request()? else {
+                let Some(request) = queue.request()? else {
                     break;
                 };
-                request.guest = request.id;
-                disk.busy.set(disk.busy.get() + 1);
-                let passing = Passing {
-                    request,
-                    status: status::OKAY,
-                    at: 0,
-                    back: false,
-                    disk: Rc::downgrade(disk),
-                    queue: queue.clone(),
-                    moved: false,
-                    over: false,
-                };
-                disk.enter(passing);
+                self.came(request, queue.clone());
                 some = true;
             }
             if some {

@@ -5,7 +5,7 @@
 //! thread, with a chain of its own; otherwise one thread has all queues. The first one also looks
 //! after signals and changes.
 //!
-//! A chain of filters that are all [hooks](crate::Extension::HOOK) is one of hooks here.
+//! A chain of filters that are all [hooks](crate::Extension::is_hook) is one of hooks here.
 
 use super::below::{Below, OWN_BYTES};
 use super::device::{Device, Opened};
@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::log::Log;
 use crate::program::Stop;
 use crate::rt::{self, Either, Flag};
-use crate::sys::uring::Watch;
+use crate::sys::watch::Watch;
 use crate::{AnyDisk, Info};
 use protocol::tap::ioctl::{self, geometry, Attach, Geometry, NO_DATA, WAIT};
 use protocol::tap::{Mode, Policy, State, SECTOR_SIZE};
@@ -369,7 +369,10 @@ impl Local {
                 disk.flush().await?;
                 disk.close().await
             }
-            Served::Hooks(_) => Ok(()),
+            Served::Hooks(hooks) => {
+                let closes = hooks.iter().map(|hook| hook.close());
+                rt::join_all(closes).await.into_iter().collect()
+            }
         }
     }
 }

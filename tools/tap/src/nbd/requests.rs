@@ -186,16 +186,7 @@ mod tests {
     #[test]
     fn a_disk_sees_only_what_it_was_promised() {
         let disk = Info::new(1 << 20);
-        let ask = |command, flags, at, len| {
-            let request = Request {
-                flags,
-                command,
-                cookie: 1,
-                at,
-                len,
-            };
-            check(&request, &disk)
-        };
+        let ask = |command, flags, at, len| check(&Request::new(command, flags, at, len), &disk);
         assert_eq!(ask(command::READ, 0, 0, 1 << 20), Ok(()));
         assert_eq!(ask(command::READ, 0, 512, 1 << 20), Err(proto::EINVAL));
         assert_eq!(ask(command::WRITE, 1, 512, 1 << 20), Err(proto::ENOSPC));
@@ -208,13 +199,7 @@ mod tests {
         assert_eq!(ask(command::FLUSH, 0, 0, 0), Ok(()));
         assert_eq!(ask(77, 0, 0, 512), Err(proto::EINVAL));
         let huge = Info::new(1 << 40);
-        let request = |command| Request {
-            flags: 0,
-            command,
-            cookie: 1,
-            at: 0,
-            len: 1 << 30,
-        };
+        let request = |command| Request::new(command, 0, 0, 1 << 30);
         assert_eq!(check(&request(command::READ), &huge), Err(proto::EINVAL));
         assert_eq!(check(&request(command::TRIM), &huge), Ok(()));
         let read_only = Info {

@@ -1,26 +1,22 @@
 // SPDX-License-Identifier: GPL-2.0
-//! The thread's io_uring: operations as futures.
+//! The thread's io_uring, and an operation of it as a future.
 //!
 //! What the kernel works on while an operation runs, memory and file, belongs to the operation's
 //! slot. A future that is dropped leaves it there until the kernel is done.
 
 use super::buf::{Buf, Shared};
 use super::map::Region;
+use super::op::Fd;
 use io_uring::squeue::Entry;
-use io_uring::types::{self, Timespec};
+use io_uring::types::Timespec;
 use io_uring::{opcode, IoUring};
 use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-/// An open file that operations keep open.
-pub type Fd = Rc<OwnedFd>;
 
 /// Entries of the submission queue. More operations than this can run.
 const ENTRIES: u32 = 256;
@@ -31,7 +27,7 @@ const NOBODY: u64 = u64::MAX;
 /// One thread's io_uring.
 pub(crate) struct Uring {
     ring: RefCell<IoUring>,
-    slots: RefCell<Slots>,
+    pub(super) slots: RefCell<Slots>,
     /// By its number for the kernel. After the ring: it lives longer.
     regions: RefCell<Vec<(Rc<Region>, Known)>>,
 }
@@ -48,19 +44,19 @@ enum Known {
 const REGIONS: u32 = 64;
 
 #[derive(Default)]
-struct Slots {
-    all: Vec<Slot>,
+pub(super) struct Slots {
+    pub(super) all: Vec<Slot>,
     free: Vec<usize>,
 }
 
 /// An operation that was submitted.
-struct Slot {
-    wants: Wants,
-    hold: Hold,
-    _file: Option<Fd>,
+pub(super) struct Slot {
+    pub(super) wants: Wants,
+    pub(super) hold: Hold,
+    pub(super) _file: Option<Fd>,
 }
 
-enum Wants {
+pub(super) enum Wants {
     Result(Waker),
     /// A [`Watch`]: so many results have come, and who waits.
     More(u32, Option<Waker>),
@@ -72,7 +68,7 @@ enum Wants {
 
 /// Memory that the kernel uses.
 #[derive(Default)]
-enum Hold {
+pub(super) enum Hold {
     #[default]
     Nothing,
     Fill(Buf),
@@ -113,7 +109,7 @@ impl Uring {
     }
 
     /// The number of the region that has `len` bytes from `start` on.
-    fn region_of(&self, start: *const u8, len: u32) -> Option<u16> {
+    pub(super) fn region_of(&self, start: *const u8, len: u32) -> Option<u16> {
         let mut regions = self.regions.borrow_mut();
         let index = regions.iter().position(|(region, _)| {
             let (base, all) = region.memory();
@@ -218,7 +214,7 @@ impl Uring {
 
     /// # Safety
     /// What the entry points at is valid until the operation completes.
-    unsafe fn push(&self, entry: &Entry) {
+    pub(super) unsafe fn push(&self, entry: &Entry) {
         let mut ring = self.ring.borrow_mut();
         // SAFETY: by the caller.
         while unsafe { ring.submission().push(entry) }.is_err() {
@@ -230,7 +226,7 @@ impl Uring {
         }
     }
 
-    fn cancel(&self, index: usize) {
+    pub(super) fn cancel(&self, index: usize) {
         let cancel = opcode::AsyncCancel::new(index as u64).build();
         // SAFETY: it points at nothing.
         unsafe { self.push(&cancel.user_data(NOBODY)) };
@@ -269,7 +265,7 @@ impl Drop for Uring {
 }
 
 impl Slots {
-    fn add(&mut self, slot: Slot) -> usize {
+    pub(super) fn add(&mut self, slot: Slot) -> usize {
         match self.free.pop() {
             Some(index) => {
                 self.all[index] = slot;
@@ -282,7 +278,7 @@ impl Slots {
         }
     }
 
-    fn take(&mut self, index: usize) -> Slot {
+    pub(super) fn take(&mut self, index: usize) -> Slot {
         self.free.push(index);
         let empty = Slot {
             wants: Wants::Nothing,
@@ -300,7 +296,7 @@ impl Slots {
 }
 
 /// An operation. It starts when it is polled first.
-struct Op {
+pub(super) struct Op {
     uring: Rc<Uring>,
     state: State,
 }
@@ -314,7 +310,7 @@ enum State {
 impl Op {
     /// # Safety
     /// All memory that `entry` points at is kept by `hold`, for the access that the operation needs.
-    unsafe fn new(entry: Entry, hold: Hold, file: Option<&Fd>) -> Self {
+    pub(super) unsafe fn new(entry: Entry, hold: Hold, file: Option<&Fd>) -> Self {
         Self {
             uring: crate::rt::uring(),
             state: State::New(entry, hold, file.cloned()),
@@ -383,213 +379,4 @@ impl Drop for Op {
             }
         }
     }
-}
-
-/// Each wake-up of those who poll a file, whatever it was for.
-pub(crate) struct Watch {
-    uring: Rc<Uring>,
-    file: Fd,
-    events: i16,
-    index: Option<usize>,
-    seen: u32,
-}
-
-impl Watch {
-    /// Of `file`, for `POLL*` in `events`.
-    pub(crate) fn new(file: &Fd, events: i16) -> Self {
-        Self {
-            uring: crate::rt::uring(),
-            file: file.clone(),
-            events,
-            index: None,
-            seen: 0,
-        }
-    }
-
-    /// Waits until the file was woken since the last call, or since the first one.
-    pub(crate) async fn next(&mut self) {
-        std::future::poll_fn(|context| {
-            let index = *self.index.get_or_insert_with(|| {
-                let poll = opcode::PollAdd::new(
-                    types::Fd(self.file.as_raw_fd()),
-                    self.events as u16 as u32,
-                );
-                let poll = poll.multi(true).build();
-                let index = self.uring.slots.borrow_mut().add(Slot {
-                    wants: Wants::More(0, None),
-                    hold: Hold::Nothing,
-                    _file: Some(self.file.clone()),
-                });
-                self.seen = 0;
-                // SAFETY: it points at nothing.
-                unsafe { self.uring.push(&poll.user_data(index as u64)) };
-                index
-            });
-            let mut slots = self.uring.slots.borrow_mut();
-            match &mut slots.all[index].wants {
-                Wants::More(count, _) if *count != self.seen => {
-                    self.seen = *count;
-                    Poll::Ready(())
-                }
-                Wants::More(_, waker) => {
-                    *waker = Some(context.waker().clone());
-                    Poll::Pending
-                }
-                // The kernel has ended it, as it may; the next call makes a new one.
-                _ => {
-                    let gone = slots.take(index);
-                    drop(slots);
-                    drop(gone);
-                    self.index = None;
-                    Poll::Ready(())
-                }
-            }
-        })
-        .await
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        let Some(index) = self.index else { return };
-        let mut slots = self.uring.slots.borrow_mut();
-        if let Wants::Taken(_) = slots.all[index].wants {
-            let gone = slots.take(index);
-            drop(slots);
-            drop(gone);
-            return;
-        }
-        slots.all[index].wants = Wants::Nothing;
-        drop(slots);
-        self.uring.cancel(index);
-    }
-}
-
-fn length(len: usize) -> u32 {
-    // The kernel does at most so much at once anyway.
-    len.min(1 << 30) as u32
-}
-
-/// Fills `buf` by the operation that `entry` makes for a pointer and a length.
-async fn fill(
-    fd: &Fd,
-    buf: &mut Buf,
-    entry: impl FnOnce(*mut u8, u32) -> Entry,
-) -> io::Result<usize> {
-    let mut taken = mem::take(buf);
-    let entry = entry(taken.as_mut_ptr(), length(taken.len()));
-    // SAFETY: the memory is that of `taken`, which nobody else has.
-    let (result, hold) = unsafe { Op::new(entry, Hold::Fill(taken), Some(fd)) }.await;
-    if let Hold::Fill(taken) = hold {
-        *buf = taken;
-    }
-    result.map(|done| done as usize)
-}
-
-/// As [`fill`], for an operation that reads the memory.
-async fn drain(
-    fd: &Fd,
-    buf: &Buf,
-    entry: impl FnOnce(*const u8, u32) -> Entry,
-) -> io::Result<usize> {
-    let shared = buf.share();
-    let entry = entry(shared.as_ptr(), length(shared.len()));
-    // SAFETY: the memory is that of `shared`, and is only read.
-    let (result, _) = unsafe { Op::new(entry, Hold::Read(shared), Some(fd)) }.await;
-    result.map(|done| done as usize)
-}
-
-async fn plain(fd: Option<&Fd>, entry: Entry) -> io::Result<u32> {
-    // SAFETY: callers pass entries that point at nothing.
-    unsafe { Op::new(entry, Hold::Nothing, fd) }.await.0
-}
-
-/// `pread(2)`: how much was read; less than `buf` has at the end, or at the medium's whim.
-pub async fn read_at(fd: &Fd, buf: &mut Buf, at: u64) -> io::Result<usize> {
-    let file = types::Fd(fd.as_raw_fd());
-    let uring = crate::rt::uring();
-    fill(fd, buf, |start, len| match uring.region_of(start, len) {
-        Some(index) => opcode::ReadFixed::new(file, start, len, index)
-            .offset(at)
-            .build(),
-        None => opcode::Read::new(file, start, len).offset(at).build(),
-    })
-    .await
-}
-
-/// `pwrite(2)`, with `RWF_DSYNC` where `dsync`: how much was written.
-pub async fn write_at(fd: &Fd, buf: &Buf, at: u64, dsync: bool) -> io::Result<usize> {
-    let file = types::Fd(fd.as_raw_fd());
-    let flags = if dsync { libc::RWF_DSYNC } else { 0 };
-    let uring = crate::rt::uring();
-    drain(fd, buf, |start, len| match uring.region_of(start, len) {
-        Some(index) => opcode::WriteFixed::new(file, start, len, index)
-            .offset(at)
-            .rw_flags(flags)
-            .build(),
-        None => opcode::Write::new(file, start, len)
-            .offset(at)
-            .rw_flags(flags)
-            .build(),
-    })
-    .await
-}
-
-/// `recv(2)`: how many bytes came; 0 at the end.
-pub async fn recv(fd: &Fd, buf: &mut Buf) -> io::Result<usize> {
-    let file = types::Fd(fd.as_raw_fd());
-    fill(fd, buf, |start, len| {
-        opcode::Recv::new(file, start, len).build()
-    })
-    .await
-}
-
-/// `send(2)`: how many bytes went. With `more`, others follow at once.
-pub async fn send(fd: &Fd, buf: &Buf, more: bool) -> io::Result<usize> {
-    let file = types::Fd(fd.as_raw_fd());
-    let flags = libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 };
-    drain(fd, buf, |start, len| {
-        opcode::Send::new(file, start, len).flags(flags).build()
-    })
-    .await
-}
-
-/// `accept(2)`.
-pub async fn accept(fd: &Fd) -> io::Result<OwnedFd> {
-    let accept = opcode::Accept::new(
-        types::Fd(fd.as_raw_fd()),
-        std::ptr::null_mut(),
-        std::ptr::null_mut(),
-    );
-    let new = plain(Some(fd), accept.flags(libc::SOCK_CLOEXEC).build()).await?;
-    // SAFETY: a new file descriptor, which only we know of.
-    Ok(unsafe { OwnedFd::from_raw_fd(new as i32) })
-}
-
-/// `fdatasync(2)`.
-pub async fn sync(fd: &Fd) -> io::Result<()> {
-    let sync = opcode::Fsync::new(types::Fd(fd.as_raw_fd()));
-    let sync = sync.flags(types::FsyncFlags::DATASYNC).build();
-    plain(Some(fd), sync).await.map(drop)
-}
-
-/// `fallocate(2)`; `mode` is of `FALLOC_FL_*`.
-pub async fn allocate(fd: &Fd, mode: i32, at: u64, len: u64) -> io::Result<()> {
-    let allocate = opcode::Fallocate::new(types::Fd(fd.as_raw_fd()), len);
-    let allocate = allocate.offset(at).mode(mode).build();
-    plain(Some(fd), allocate).await.map(drop)
-}
-
-/// `poll(2)` of one file, for `POLL*` in `events`: those that there are.
-pub async fn poll(fd: &Fd, events: i16) -> io::Result<i16> {
-    let poll = opcode::PollAdd::new(types::Fd(fd.as_raw_fd()), events as u16 as u32);
-    Ok(plain(Some(fd), poll.build()).await? as i16)
-}
-
-/// Waits so long.
-pub async fn sleep(time: Duration) {
-    let time = Box::new(Timespec::from(time));
-    let timeout = opcode::Timeout::new(&*time).build();
-    // SAFETY: the box stays where it is when it is moved.
-    let _ = unsafe { Op::new(timeout, Hold::Time(time), None) }.await;
 }

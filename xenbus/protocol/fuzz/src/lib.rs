@@ -5,17 +5,23 @@
 //!
 //! - [`ring`]: both ends of a ring, in a memory that changes under their feet
 //! - [`blkif`]: a request out of the ring, up to the sectors of a disk; a response
+//! - [`netif`]: the rings of a network device, from either end
 //! - [`negotiate`]: what is read from xenstore
+//! - [`tapped`]: what a program behind a tap says
 
 mod blkif;
 mod negotiate;
+mod netif;
 mod ring;
+mod tapped;
 #[cfg(test)]
 mod tests;
 
 pub use blkif::blkif;
 pub use negotiate::negotiate;
+pub use netif::netif;
 pub use ring::ring;
+pub use tapped::tapped;
 
 /// Numbers taken off the front of an input; zeroes at its end.
 struct Input<'a>(&'a [u8]);

@@ -28,6 +28,16 @@ fn blkif() {
 }
 
 #[test]
+fn netif() {
+    replay("netif", crate::netif);
+}
+
+#[test]
 fn negotiate() {
     replay("negotiate", crate::negotiate);
+}
+
+#[test]
+fn tapped() {
+    replay("tapped", crate::tapped);
 }

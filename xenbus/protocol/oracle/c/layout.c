@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
-/* Where the fields of blkif.h are. build.rs reads the lines that begin with "->". */
+/* Where the fields of blkif.h and netif.h are. build.rs reads the lines that begin with "->". */
 #include "xen.h"
 #include "../../../../blktap/blktap.h"
 
@@ -74,6 +74,102 @@ void layout(void)
 	VALUE(VDISK_CDROM);
 	VALUE(VDISK_REMOVABLE);
 	VALUE(VDISK_READONLY);
+
+	SIZE(netif_tx_request);
+	FIELD(netif_tx_request, gref);
+	FIELD(netif_tx_request, offset);
+	FIELD(netif_tx_request, flags);
+	FIELD(netif_tx_request, id);
+	FIELD(netif_tx_request, size);
+
+	SIZE(netif_tx_response);
+	FIELD(netif_tx_response, id);
+	FIELD(netif_tx_response, status);
+
+	SIZE(netif_rx_request);
+	FIELD(netif_rx_request, id);
+	FIELD(netif_rx_request, gref);
+
+	SIZE(netif_rx_response);
+	FIELD(netif_rx_response, id);
+	FIELD(netif_rx_response, offset);
+	FIELD(netif_rx_response, flags);
+	FIELD(netif_rx_response, status);
+
+	SIZE(netif_extra_info);
+	FIELD(netif_extra_info, type);
+	FIELD(netif_extra_info, flags);
+	FIELD(netif_extra_info, u.gso.size);
+	FIELD(netif_extra_info, u.gso.type);
+	FIELD(netif_extra_info, u.gso.features);
+	FIELD(netif_extra_info, u.mcast.addr);
+	FIELD(netif_extra_info, u.hash.type);
+	FIELD(netif_extra_info, u.hash.algorithm);
+	FIELD(netif_extra_info, u.hash.value);
+
+	SIZE(xen_netif_ctrl_request);
+	FIELD(xen_netif_ctrl_request, id);
+	FIELD(xen_netif_ctrl_request, type);
+	FIELD(xen_netif_ctrl_request, data);
+
+	SIZE(xen_netif_ctrl_response);
+	FIELD(xen_netif_ctrl_response, id);
+	FIELD(xen_netif_ctrl_response, type);
+	FIELD(xen_netif_ctrl_response, status);
+	FIELD(xen_netif_ctrl_response, data);
+
+	ENTRY("netif_tx_ring_size", __CONST_RING_SIZE(netif_tx, 4096), 0);
+	ENTRY("netif_rx_ring_size", __CONST_RING_SIZE(netif_rx, 4096), 0);
+	ENTRY("netif_ctrl_ring_size", __CONST_RING_SIZE(xen_netif_ctrl, 4096), 0);
+
+	VALUE(NETTXF_csum_blank);
+	VALUE(NETTXF_data_validated);
+	VALUE(NETTXF_more_data);
+	VALUE(NETTXF_extra_info);
+	VALUE(NETRXF_data_validated);
+	VALUE(NETRXF_csum_blank);
+	VALUE(NETRXF_more_data);
+	VALUE(NETRXF_extra_info);
+	VALUE(NETRXF_gso_prefix);
+	VALUE(NETIF_RSP_DROPPED);
+	VALUE(NETIF_RSP_ERROR);
+	VALUE(NETIF_RSP_OKAY);
+	VALUE(NETIF_RSP_NULL);
+	VALUE(XEN_NETIF_NR_SLOTS_MIN);
+	VALUE(XEN_NETIF_MAX_TX_SIZE);
+	VALUE(XEN_NETIF_EXTRA_TYPE_GSO);
+	VALUE(XEN_NETIF_EXTRA_TYPE_MCAST_ADD);
+	VALUE(XEN_NETIF_EXTRA_TYPE_MCAST_DEL);
+	VALUE(XEN_NETIF_EXTRA_TYPE_HASH);
+	VALUE(XEN_NETIF_EXTRA_FLAG_MORE);
+	VALUE(XEN_NETIF_GSO_TYPE_NONE);
+	VALUE(XEN_NETIF_GSO_TYPE_TCPV4);
+	VALUE(XEN_NETIF_GSO_TYPE_TCPV6);
+	VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV4);
+	VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP);
+	VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV6);
+	VALUE(XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP);
+	VALUE(_XEN_NETIF_CTRL_HASH_TYPE_IPV4);
+	VALUE(_XEN_NETIF_CTRL_HASH_TYPE_IPV4_TCP);
+	VALUE(_XEN_NETIF_CTRL_HASH_TYPE_IPV6);
+	VALUE(_XEN_NETIF_CTRL_HASH_TYPE_IPV6_TCP);
+	VALUE(XEN_NETIF_CTRL_HASH_ALGORITHM_NONE);
+	VALUE(XEN_NETIF_CTRL_HASH_ALGORITHM_TOEPLITZ);
+	VALUE(XEN_NETIF_CTRL_TYPE_INVALID);
+	VALUE(XEN_NETIF_CTRL_TYPE_GET_HASH_FLAGS);
+	VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_FLAGS);
+	VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_KEY);
+	VALUE(XEN_NETIF_CTRL_TYPE_GET_HASH_MAPPING_SIZE);
+	VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING_SIZE);
+	VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_MAPPING);
+	VALUE(XEN_NETIF_CTRL_TYPE_SET_HASH_ALGORITHM);
+	VALUE(XEN_NETIF_CTRL_TYPE_GET_GREF_MAPPING_SIZE);
+	VALUE(XEN_NETIF_CTRL_TYPE_ADD_GREF_MAPPING);
+	VALUE(XEN_NETIF_CTRL_TYPE_DEL_GREF_MAPPING);
+	VALUE(XEN_NETIF_CTRL_STATUS_SUCCESS);
+	VALUE(XEN_NETIF_CTRL_STATUS_NOT_SUPPORTED);
+	VALUE(XEN_NETIF_CTRL_STATUS_INVALID_PARAMETER);
+	VALUE(XEN_NETIF_CTRL_STATUS_BUFFER_OVERFLOW);
 
 	VALUE(XenbusStateUnknown);
 	VALUE(XenbusStateInitialising);

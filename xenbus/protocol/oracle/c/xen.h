@@ -33,4 +33,5 @@ static inline void *oracle_memset(void *to, int byte, size_t n)
 #ifdef PACKED
 #pragma pack(pop)
 #endif
+#include <xen/io/netif.h>
 #include <xen/io/xenbus.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! The functions of `c/ring.c`: the macros of `ring.h`, compiled for both ABIs.
+//! The functions of `c/ring.c`: the macros of `ring.h`, compiled for both ABIs; and that of
+//! `c/toeplitz.c`.
 
 use crate::{end, Page};
 use protocol::blkif::{op, Abi, Body, RawRequest, Response, Segment};
@@ -117,6 +118,21 @@ fn functions(abi: Abi) -> &'static Functions {
         Abi::X86_32 => &X86_32,
         Abi::X86_64 | Abi::Native => &X86_64,
     }
+}
+
+/// The hash that `netif.h` comes with.
+pub fn toeplitz(key: &[u8], data: &[u8]) -> u32 {
+    extern "C" {
+        fn oracle_toeplitz(
+            key: *const u8,
+            key_len: c_uint,
+            data: *const u8,
+            data_len: c_uint,
+        ) -> u32;
+    }
+    let (key_len, data_len) = (key.len() as c_uint, data.len() as c_uint);
+    // SAFETY: so many bytes may be read.
+    unsafe { oracle_toeplitz(key.as_ptr(), key_len, data.as_ptr(), data_len) }
 }
 
 /// A front end made of the macros of `ring.h`.

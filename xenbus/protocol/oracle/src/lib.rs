@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Xen's own `xen/io/ring.h` and `xen/io/blkif.h` (Debian: libxen-dev), to be compared with the
-//! protocol crate.
+//! Xen's own `xen/io/ring.h`, `xen/io/blkif.h` and `xen/io/netif.h` (Debian: libxen-dev), to be
+//! compared with the protocol crate.
 //!
 //! - [`layout`]: where the C compiler puts the fields of the structures, per ABI
-//! - [`c`]: the macros of `ring.h` as a front and a back end, per ABI
+//! - [`c`]: the macros of `ring.h` as a front and a back end, per ABI; the hash of `netif.h`
 //! - [`Page`]: a page that both languages can use
 //! - [`Front`], [`Back`]: what can be done with either end, C's and ours, so that tests drive them
 //!   alike
@@ -16,7 +16,7 @@ mod page;
 pub use end::{Back, Front};
 pub use page::Page;
 
-/// What the C compiler says of the structures in `blkif.h`; see `c/layout.c`.
+/// What the C compiler says of the structures in `blkif.h` and `netif.h`; see `c/layout.c`.
 pub mod layout {
     /// A field, a structure (with value 0), or a constant (with size 0).
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]

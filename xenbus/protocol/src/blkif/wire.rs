@@ -16,6 +16,7 @@
 //! | 112 (108) end       |                  |                        |                |
 
 use super::{op, Abi, Segment, MAX_INDIRECT_PAGES, MAX_SEGMENTS};
+use crate::bytes::{get, get_i16, get_u16, get_u32, get_u64, get_u8, put};
 use crate::ring::Codec;
 
 /// A request as the front end has written it: nothing in it is checked.
@@ -313,7 +314,7 @@ impl Codec for Abi {
         Response {
             id: get_u64(bytes, 0),
             operation: get_u8(bytes, 8),
-            status: i16::from_le_bytes(get(bytes, 10)),
+            status: get_i16(bytes, 10),
         }
     }
 
@@ -329,36 +330,6 @@ impl Codec for Abi {
 #[inline]
 fn nth(start: usize, i: usize, size: usize) -> usize {
     start.wrapping_add(i.wrapping_mul(size))
-}
-
-/// The `N` bytes at `offset`, zeroes where `bytes` is too short.
-#[inline]
-fn get<const N: usize>(bytes: &[u8], offset: usize) -> [u8; N] {
-    bytes
-        .get(offset..)
-        .and_then(|rest| rest.first_chunk())
-        .copied()
-        .unwrap_or([0; N])
-}
-
-#[inline]
-fn get_u8(bytes: &[u8], offset: usize) -> u8 {
-    bytes.get(offset).copied().unwrap_or(0)
-}
-
-#[inline]
-fn get_u16(bytes: &[u8], offset: usize) -> u16 {
-    u16::from_le_bytes(get(bytes, offset))
-}
-
-#[inline]
-fn get_u32(bytes: &[u8], offset: usize) -> u32 {
-    u32::from_le_bytes(get(bytes, offset))
-}
-
-#[inline]
-fn get_u64(bytes: &[u8], offset: usize) -> u64 {
-    u64::from_le_bytes(get(bytes, offset))
 }
 
 #[inline]
@@ -381,17 +352,6 @@ fn get_segments(bytes: &[u8], offset: usize) -> [Segment; MAX_SEGMENTS] {
         *to = get_segment(from, 0);
     }
     segments
-}
-
-/// Writes `value` at `offset`, if `bytes` reaches that far.
-#[inline]
-fn put<const N: usize>(bytes: &mut [u8], offset: usize, value: [u8; N]) {
-    if let Some(to) = bytes
-        .get_mut(offset..)
-        .and_then(|rest| rest.first_chunk_mut())
-    {
-        *to = value;
-    }
 }
 
 #[cfg(test)]

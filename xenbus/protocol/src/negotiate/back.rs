@@ -83,7 +83,7 @@ impl Queue {
 }
 
 /// A number from `min` to `max`, both included.
-fn number(value: Option<u64>, min: u32, max: u32) -> Option<u32> {
+pub(crate) fn number(value: Option<u64>, min: u32, max: u32) -> Option<u32> {
     let number = u32::try_from(value?).ok()?;
     (min..=max).contains(&number).then_some(number)
 }

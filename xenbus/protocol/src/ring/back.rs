@@ -72,7 +72,15 @@ impl<M: Memory, C: Codec> Back<M, C> {
     /// front end has been asked to notify us of the next one.
     #[inline]
     pub fn final_check(&mut self) -> Result<bool, Overrun> {
-        self.end.final_check(self.possible())
+        self.final_check_for(1)
+    }
+
+    /// Like [`final_check`](Self::final_check), for a back end that needs `count` requests, at least
+    /// 1 and at most as many as the ring has entries: whether there are so many after all. If not,
+    /// the front end has been asked to notify us when there are.
+    #[inline]
+    pub fn final_check_for(&mut self, count: u32) -> Result<bool, Overrun> {
+        self.end.final_check(self.possible(), count)
     }
 
     /// Number of requests that wait to be received.

@@ -137,17 +137,17 @@ impl<M: Memory> End<M> {
         Ok(claimed)
     }
 
-    /// To be called before going to sleep: whether there is something to read after all. If not,
-    /// the peer has been asked for a notification of its next entry.
+    /// To be called before going to sleep: whether there are `count` entries, at least 1, to read
+    /// after all. If not, the peer has been asked for a notification when there are.
     #[inline]
-    pub(super) fn final_check(&mut self, possible: u32) -> Result<bool, Overrun> {
-        if self.available(possible)? > 0 {
+    pub(super) fn final_check(&mut self, possible: u32, count: u32) -> Result<bool, Overrun> {
+        if self.available(possible)? >= count {
             return Ok(true);
         }
         self.memory
-            .store(self.theirs.event, self.consumed.wrapping_add(1));
+            .store(self.theirs.event, self.consumed.wrapping_add(count));
         // The peer sees our wish, or we see its index; see `publish`.
         self.memory.barrier();
-        Ok(self.available(possible)? > 0)
+        Ok(self.available(possible)? >= count)
     }
 }

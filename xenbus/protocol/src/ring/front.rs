@@ -58,6 +58,16 @@ impl<M: Memory, C: Codec> Front<M, C> {
         self.size().wrapping_sub(in_use)
     }
 
+    /// The entry that the next [`push`](Self::push) fills, 0 to [`size`](Self::size) − 1.
+    pub fn next_request(&self) -> u32 {
+        self.end.produced & self.size().wrapping_sub(1)
+    }
+
+    /// The entry that the next [`pop`](Self::pop) reads, 0 to [`size`](Self::size) − 1.
+    pub fn next_response(&self) -> u32 {
+        self.end.consumed & self.size().wrapping_sub(1)
+    }
+
     /// Writes a request, which the back end learns of by the next [`publish`](Self::publish).
     pub fn push(&mut self, request: &C::Request) -> Result<(), Full> {
         if self.free() == 0 {
@@ -88,7 +98,7 @@ impl<M: Memory, C: Codec> Front<M, C> {
     /// To be called before going to sleep: `true` if there is a response after all. If not, the
     /// back end has been asked to notify us of the next one.
     pub fn final_check(&mut self) -> Result<bool, Overrun> {
-        self.end.final_check(self.possible())
+        self.end.final_check(self.possible(), 1)
     }
 
     /// Number of responses that wait to be received.

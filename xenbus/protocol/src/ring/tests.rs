@@ -132,6 +132,29 @@ fn a_notification_is_due_only_when_asked_for() {
 }
 
 #[test]
+fn a_back_end_that_needs_several_requests_is_told_when_they_are_there() {
+    for start in [0, u32::MAX - 1] {
+        let (_, mut front, mut back) = ends(8, start);
+        let send = |front: &mut Front<_, _>| {
+            front.push(&1).unwrap();
+            front.publish()
+        };
+        let _ = send(&mut front);
+        assert_eq!(back.final_check_for(1), Ok(true));
+        assert_eq!(back.final_check_for(3), Ok(false));
+        assert!(!send(&mut front), "two are not enough");
+        assert!(send(&mut front), "three are");
+        assert_eq!(back.final_check_for(3), Ok(true));
+        assert!(!send(&mut front), "the back end is awake");
+        // What was sent before it asks counts.
+        assert_eq!(back.final_check_for(5), Ok(false));
+        front.push(&1).unwrap();
+        front.push(&1).unwrap();
+        assert!(front.publish(), "more than enough at once");
+    }
+}
+
+#[test]
 fn an_event_in_the_middle_of_a_batch_counts() {
     let (area, mut front, mut back) = ends(8, u32::MAX - 1);
     for _ in 0..5 {
@@ -341,6 +364,39 @@ fn the_last_look_before_sleep_comes_after_the_wish_for_an_event() {
         back.memory()
             .damage_after(access, Damage::Set(index::REQ_PROD, 1));
         assert_eq!(back.final_check(), Ok(true), "access {access}");
+    }
+}
+
+#[test]
+fn an_event_for_so_many_requests() {
+    // The indices pass 2^32 on the way.
+    let (_, mut front, mut back) = ends(8, u32::MAX - 1);
+    let send = |front: &mut Front<_, _>| {
+        front.push(&1).unwrap();
+        front.publish()
+    };
+    assert_eq!(back.final_check_for(3), Ok(false));
+    assert_eq!(
+        [(); 4].map(|()| send(&mut front)),
+        [false, false, true, false]
+    );
+    assert_eq!(back.final_check_for(4), Ok(true));
+    assert_eq!(back.final_check_for(5), Ok(false), "some, but not enough");
+    back.pop().unwrap();
+    assert_eq!(
+        back.final_check_for(4),
+        Ok(false),
+        "counted from the next one on"
+    );
+    assert!(send(&mut front));
+    assert_eq!(back.final_check_for(4), Ok(true));
+    // The fourth arrives right after the first look: load, [here] store, barrier, load.
+    for access in 1..=3 {
+        let (area, _, _) = ends(4, 0);
+        let mut back = Back::attach(Faulty::new(area, Vec::new()), Numbers).unwrap();
+        back.memory()
+            .damage_after(access, Damage::Set(index::REQ_PROD, 4));
+        assert_eq!(back.final_check_for(4), Ok(true), "access {access}");
     }
 }
 

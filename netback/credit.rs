@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! How much a guest may send, which may change at any time.
+
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use kernel::time::msecs_to_jiffies;
+use xenbus::{
+    kthread::{jiffies, now_ns},
+    protocol::netif::{Credit, Rate},
+};
+
+/// The rate of a vif, as of now.
+pub(crate) struct Limit {
+    bytes: AtomicU64,
+    usec: AtomicU64,
+}
+
+impl Limit {
+    /// No limit.
+    pub(crate) fn new() -> Self {
+        Limit {
+            bytes: AtomicU64::new(Rate::UNLIMITED.bytes),
+            usec: AtomicU64::new(Rate::UNLIMITED.usec),
+        }
+    }
+
+    pub(crate) fn set(&self, rate: Rate) {
+        self.bytes.store(rate.bytes, Relaxed);
+        self.usec.store(rate.usec, Relaxed);
+    }
+
+    #[inline]
+    fn get(&self) -> Rate {
+        Rate {
+            bytes: self.bytes.load(Relaxed),
+            usec: self.usec.load(Relaxed),
+        }
+    }
+}
+
+/// What is left to a queue of the vif's rate.
+pub(crate) struct Account {
+    rate: Rate,
+    credit: Credit,
+}
+
+impl Account {
+    pub(crate) fn new() -> Self {
+        Account {
+            rate: Rate::UNLIMITED,
+            credit: Credit::new(Rate::UNLIMITED, 0),
+        }
+    }
+
+    /// Takes the credit for a packet of `bytes` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When to ask again, in jiffies, if there is not enough.
+    #[inline]
+    pub(crate) fn take(&mut self, bytes: u32, limit: &Limit) -> Result<(), u64> {
+        let rate = limit.get();
+        if rate == self.rate && rate.usec == 0 {
+            return Ok(());
+        }
+        let now = now_ns() / 1000;
+        if rate != self.rate {
+            self.rate = rate;
+            self.credit.set_rate(rate);
+        }
+        self.credit.take(bytes, now).map_err(|when| {
+            let msecs = (when.saturating_sub(now) / 1000).min(u64::from(u32::MAX)) as u32;
+            let wait = (msecs_to_jiffies(msecs) as u64).wrapping_add(1);
+            jiffies().wrapping_add(wait)
+        })
+    }
+}

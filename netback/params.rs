@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The module's parameters, as the administrator has set them last: the one part of this driver with
+//! `unsafe`. They are those of the C driver.
+
+use kernel::ffi::c_uint;
+
+extern "C" {
+    static netback_separate_tx_rx_irq: bool;
+    static netback_rx_drain_timeout_msecs: c_uint;
+    static netback_rx_stall_timeout_msecs: c_uint;
+    static netback_max_queues: c_uint;
+    static netback_fatal_skb_slots: c_uint;
+    static netback_provides_xdp_headroom: bool;
+}
+
+macro_rules! read {
+    ($name:ident as bool) => {
+        // SAFETY: A byte of ours, in which sysfs writes nothing but a boolean, in one go.
+        unsafe { (&raw const $name).cast::<u8>().read_volatile() != 0 }
+    };
+    ($name:ident) => {
+        // SAFETY: A word of ours, written by sysfs in one go.
+        unsafe { (&raw const $name).read_volatile() }
+    };
+}
+
+/// Whether each ring may have an event channel of its own.
+pub(crate) fn split_channels() -> bool {
+    read!(netback_separate_tx_rx_irq as bool)
+}
+
+/// How long a packet waits for the guest at most, in milliseconds.
+pub(crate) fn drain_ms() -> u32 {
+    read!(netback_rx_drain_timeout_msecs)
+}
+
+/// After how long without room for a packet the guest has no carrier, in milliseconds; 0: never.
+pub(crate) fn stall_ms() -> u32 {
+    read!(netback_rx_stall_timeout_msecs)
+}
+
+/// Queues of a vif at most.
+pub(crate) fn max_queues() -> u32 {
+    xenbus::net::max_queues(read!(netback_max_queues))
+}
+
+/// More slots than these in a packet disable the vif.
+pub(crate) fn fatal_slots() -> usize {
+    read!(netback_fatal_skb_slots) as usize
+}
+
+/// Whether room in front of packets is offered.
+pub(crate) fn xdp_headroom() -> bool {
+    read!(netback_provides_xdp_headroom as bool)
+}

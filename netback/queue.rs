@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! One queue of an interface: packets that wait for the guest, and the events of its rings.
+//!
+//! There is a queue as long as there is the interface; its rings come and go with the connection.
+//!
+//! Lock order: `tx`, which is taken in soft interrupt context, and elsewhere with soft interrupts off;
+//! within it whatever the stack takes to receive a packet, and by that another interface's `waiting`.
+
+use crate::{credit::Limit, tx::Tx, vif::Shared};
+use core::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
+use kernel::{new_spinlock, sync::SpinLock};
+use xenbus::{
+    evtchn::{Eoi, EventChannel, Handler},
+    kthread::jiffies,
+    lock::SpinLockIrq,
+    net::{Count, Napi, Poll, PollContext, SkBuff, SkbList},
+    new_spinlock_irq,
+    prelude::*,
+    waker::Waker,
+};
+
+/// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
+const MAX_WAITING: usize = 256 / 2 * 4096;
+
+/// What is noted of a packet that waits: since when, in jiffies; its hash.
+pub(crate) const SINCE: usize = 0;
+pub(crate) const HASH: usize = 1;
+
+/// What a queue has done; received is what the guest has sent.
+#[derive(Default)]
+pub(crate) struct Counts {
+    pub(crate) rx_packets: Count,
+    pub(crate) rx_bytes: Count,
+    pub(crate) rx_errors: Count,
+    /// Counted by the thread, unlike the others of its kind.
+    pub(crate) rx_dropped: Count,
+    pub(crate) tx_packets: Count,
+    pub(crate) tx_bytes: Count,
+    pub(crate) tx_dropped: Count,
+    pub(crate) gso_fixup: Count,
+}
+
+/// A queue.
+#[pin_data]
+pub(crate) struct Queue {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) index: u32,
+    pub(crate) limit: Arc<Limit>,
+    pub(crate) counts: Counts,
+    /// The ring by which the guest transmits.
+    #[pin]
+    tx: SpinLock<Option<KBox<Tx>>>,
+    /// What the guest is to receive.
+    #[pin]
+    waiting: SpinLockIrq<Waiting>,
+}
+
+struct Waiting {
+    packets: SkbList,
+    bytes: usize,
+    /// The thread that they wait for; `None`: there is no connection.
+    calls: Option<Arc<Calls>>,
+}
+
+/// How the thread that serves the guest's receive ring is called.
+pub(crate) struct Calls {
+    called: AtomicBool,
+    /// A packet waits for room in the ring.
+    waits: AtomicBool,
+    pub(crate) waker: Waker,
+}
+
+impl Calls {
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let calls = Calls {
+            called: AtomicBool::new(false),
+            waits: AtomicBool::new(false),
+            waker: Waker::new(),
+        };
+        Ok(Arc::new(calls, GFP_KERNEL)?)
+    }
+
+    /// There is something to do. In any context.
+    #[inline]
+    pub(crate) fn call(&self) {
+        if !self.called.swap(true, SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    /// Notes whether a packet waits for room in the ring.
+    #[inline]
+    pub(crate) fn wait_for_room(&self, waits: bool) {
+        if self.waits.load(Relaxed) != waits {
+            self.waits.store(waits, Relaxed);
+        }
+    }
+
+    /// Whether there is something to do, since [`Self::take`].
+    #[inline]
+    pub(crate) fn is_called(&self) -> bool {
+        self.called.load(Relaxed)
+    }
+
+    /// To be called before the look at what there is to do.
+    #[inline]
+    pub(crate) fn take(&self) {
+        self.called.swap(false, SeqCst);
+    }
+}
+
+impl Queue {
+    pub(crate) fn new(shared: &Arc<Shared>, index: u32, limit: &Arc<Limit>) -> Result<Arc<Self>> {
+        let waiting = Waiting {
+            packets: SkbList::new(),
+            bytes: 0,
+            calls: None,
+        };
+        Arc::pin_init(
+            pin_init!(Queue {
+                shared: shared.clone(),
+                index,
+                limit: limit.clone(),
+                counts: Counts::default(),
+                tx <- new_spinlock!(None, "netback::Queue::tx"),
+                waiting <- new_spinlock_irq!(waiting, "netback::Queue::waiting"),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Gives the queue its transmit ring, or takes it away. Sleeps.
+    pub(crate) fn set_tx(&self, tx: Option<KBox<Tx>>) {
+        let old = xenbus::net::without_softirqs(|| core::mem::replace(&mut *self.tx.lock(), tx));
+        drop(old);
+    }
+
+    /// Gives the queue the thread that serves its receive ring; without one, packets are dropped.
+    /// Sleeps.
+    pub(crate) fn set_calls(&self, calls: Option<Arc<Calls>>) {
+        let mut waiting = self.waiting.lock();
+        let old = core::mem::replace(&mut waiting.calls, calls);
+        let packets = core::mem::take(&mut waiting.packets);
+        waiting.bytes = 0;
+        drop(waiting);
+        drop((old, packets));
+    }
+
+    /// A packet is to wait for the guest.
+    #[inline]
+    pub(crate) fn enqueue(&self, mut skb: SkBuff) {
+        skb.set_note::<SINCE>(jiffies());
+        let mut waiting = self.waiting.lock();
+        let Some(calls) = waiting.calls.clone() else {
+            drop(waiting);
+            self.counts.tx_dropped.add(1);
+            return;
+        };
+        waiting.bytes = waiting.bytes.wrapping_add(skb.len());
+        waiting.packets.push(skb);
+        if waiting.bytes >= MAX_WAITING {
+            // Under the lock, so that whoever takes a packet sees it stopped.
+            self.shared.net.stop_queue(self.index);
+        }
+        drop(waiting);
+        calls.call();
+    }
+
+    /// Takes the packet that has waited longest.
+    #[inline]
+    pub(crate) fn dequeue(&self) -> Option<SkBuff> {
+        let mut waiting = self.waiting.lock();
+        let skb = waiting.packets.pop()?;
+        let before = waiting.bytes;
+        waiting.bytes = before.wrapping_sub(skb.len());
+        if before >= MAX_WAITING && waiting.bytes < MAX_WAITING {
+            self.shared.net.wake_queue(self.index);
+        }
+        Some(skb)
+    }
+
+    /// Since when the packet that has waited longest does so, in jiffies.
+    pub(crate) fn waits_since(&self) -> Option<u64> {
+        self.waiting
+            .lock()
+            .packets
+            .front()
+            .map(SkBuff::note::<SINCE>)
+    }
+}
+
+impl Poll for Queue {
+    fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize {
+        let mut tx = self.tx.lock();
+        match &mut *tx {
+            Some(tx) => tx.poll(self, context, budget),
+            None => {
+                context.complete(0);
+                0
+            }
+        }
+    }
+}
+
+/// An event channel of a queue.
+pub(crate) type Channel = EventChannel<Port>;
+
+/// Takes the events of a channel.
+pub(crate) struct Port {
+    /// For the transmit ring.
+    napi: Option<Arc<Napi<Queue>>>,
+    /// For the receive ring.
+    calls: Option<Arc<Calls>>,
+    /// There was an event whose EOI has not been given.
+    owed: AtomicBool,
+}
+
+impl Port {
+    pub(crate) fn new(
+        napi: Option<&Arc<Napi<Queue>>>,
+        calls: Option<&Arc<Calls>>,
+    ) -> Result<Arc<Self>> {
+        let port = Port {
+            napi: napi.cloned(),
+            calls: calls.cloned(),
+            owed: AtomicBool::new(false),
+        };
+        Ok(Arc::new(port, GFP_KERNEL)?)
+    }
+}
+
+impl Handler for Port {
+    fn handle(&self) -> Eoi {
+        self.owed.swap(true, SeqCst);
+        if let Some(calls) = &self.calls {
+            calls.call();
+        }
+        if let Some(napi) = &self.napi {
+            napi.schedule();
+        }
+        Eoi::Later
+    }
+}
+
+/// Gives the EOI of a channel's last event, if it has not been given. It was useful if there was
+/// something to do, or if it may have told of room that a packet waits for.
+#[inline]
+pub(crate) fn give_eoi(channel: &Channel, useful: bool) {
+    let port = channel.handler();
+    if port.owed.swap(false, SeqCst) {
+        let room = port
+            .calls
+            .as_ref()
+            .is_some_and(|calls| calls.waits.load(Relaxed));
+        channel.eoi(!useful && !room);
+    }
+}

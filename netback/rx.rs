@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What the guest receives: the packets that wait are copied into the pages of its ring.
+//!
+//! Done by a thread, which sleeps while there is no packet, or no room for the next one.
+
+use crate::queue::{give_eoi, Calls, Channel, Queue, SINCE};
+use kernel::{dev_err, dev_info};
+use xenbus::{
+    kthread::{jiffies, Current},
+    net::{self, copy::Drain, SkBuff},
+    prelude::*,
+    protocol::{
+        netif::{self, status, Checksum, RxEntry, RxSend},
+        ring::{Back, Overrun},
+    },
+    ring::BackArea,
+    timer::Timer,
+};
+
+/// Packets that are copied in one go.
+const BATCH: usize = 64;
+
+/// Copies that are done in one go; more than any packet needs that is no list of packets.
+const COPIES: usize = 256;
+
+/// A receive ring.
+pub(crate) struct Rx {
+    ring: Back<BackArea, netif::Rx>,
+    channel: Arc<Channel>,
+    calls: Arc<Calls>,
+    queue: Arc<Queue>,
+    drain: Drain,
+    /// What is answered when it has been copied.
+    answers: KVec<RxEntry>,
+    /// The packet for which there was no room.
+    next: Option<SkBuff>,
+    /// How many requests it needs.
+    need: u32,
+    timer: Timer,
+    /// When a packet was last sent, in jiffies.
+    last: u64,
+    stalled: bool,
+    useful: bool,
+    /// The channel is the ring's own: its EOI is given here.
+    split: bool,
+}
+
+impl Rx {
+    pub(crate) fn new(
+        ring: Back<BackArea, netif::Rx>,
+        channel: &Arc<Channel>,
+        calls: &Arc<Calls>,
+        queue: &Arc<Queue>,
+        (domid, split): (u16, bool),
+    ) -> Result<KBox<Self>> {
+        let timed = calls.clone();
+        let rx = Rx {
+            answers: KVec::with_capacity(ring.size() as usize, GFP_KERNEL)?,
+            ring,
+            channel: channel.clone(),
+            calls: calls.clone(),
+            queue: queue.clone(),
+            drain: Drain::new(domid, BATCH, COPIES)?,
+            next: None,
+            need: 0,
+            timer: Timer::new(move || timed.call())?,
+            last: jiffies(),
+            stalled: false,
+            useful: false,
+            split,
+        };
+        Ok(KBox::new(rx, GFP_KERNEL)?)
+    }
+
+    /// Serves the ring until `thread` is to stop.
+    pub(crate) fn run(&mut self, thread: &Current) {
+        self.calls.waker.set_current();
+        // Nobody was there to be woken before.
+        self.calls.call();
+        loop {
+            thread.wait(|| self.calls.is_called());
+            if thread.should_stop() {
+                break;
+            }
+            self.calls.take();
+            if self.queue.shared.is_broken() {
+                thread.wait(|| false);
+                break;
+            }
+            if let Err(Overrun { claimed, possible }) = self.serve(thread) {
+                dev_err!(
+                    self.queue.shared.dev.dev(),
+                    "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
+                );
+                self.queue.shared.set_broken();
+                continue;
+            }
+            self.expire();
+            // What is wrong with the ring is found when it is looked at again.
+            let _ = self.watch_stall();
+            self.set_timer();
+            self.calls.wait_for_room(self.next.is_some());
+            if self.split {
+                give_eoi(&self.channel, core::mem::take(&mut self.useful));
+            }
+            thread.cond_resched();
+        }
+        self.next = None;
+        if core::mem::take(&mut self.stalled) {
+            self.queue.shared.set_stalled(false);
+        }
+    }
+
+    /// Sends as many packets as there is room for.
+    fn serve(&mut self, thread: &Current) -> Result<(), Overrun> {
+        let result = self.send(thread);
+        self.flush();
+        result
+    }
+
+    fn send(&mut self, thread: &Current) -> Result<(), Overrun> {
+        while !thread.should_stop() {
+            let Some(mut skb) = self.next.take().or_else(|| self.queue.dequeue()) else {
+                self.need = 0;
+                // Whoever has broken the ring is to be found out also when there is nothing to send.
+                return self.ring.unconsumed().map(|_| ());
+            };
+            let shared = &self.queue.shared;
+            let checksum = match skb.checksum() {
+                net::Checksum::Blank => Checksum::Blank,
+                net::Checksum::Right => Checksum::Good,
+                net::Checksum::Unknown => Checksum::Unknown,
+            };
+            let extras = shared.extras(&skb);
+            let Ok(send) = RxSend::new(skb.len() as u32, checksum, extras, shared.sg()) else {
+                self.queue.counts.rx_dropped.add(1);
+                continue;
+            };
+            let need = send.entries();
+            if self.ring.unconsumed()? < need {
+                self.flush();
+                if !self.ring.final_check_for(need)? {
+                    self.next = Some(skb);
+                    self.need = need;
+                    return Ok(());
+                }
+            }
+            let copies = skb.parts().count().wrapping_add(need as usize);
+            if !self.drain.has_room(copies) {
+                self.flush();
+                thread.cond_resched();
+            }
+            if copies > COPIES && skb.linearize().is_err() {
+                self.queue.counts.rx_dropped.add(1);
+                continue;
+            }
+            self.place(skb, send)?;
+            self.useful = true;
+        }
+        Ok(())
+    }
+
+    /// Has a packet, for which there is room, copied into the pages of the next requests.
+    fn place(&mut self, skb: SkBuff, mut send: RxSend) -> Result<(), Overrun> {
+        let len = skb.len() as u64;
+        if self.drain.begin(skb).is_err() {
+            return Ok(());
+        }
+        while send.entries() > 0 {
+            let Some(request) = self.ring.pop()? else {
+                break;
+            };
+            let slot = self.answers.len() as u32;
+            let Some(mut entry) = send.next(&request) else {
+                break;
+            };
+            if let RxEntry::Data { response, .. } = entry {
+                let put = self.drain.put(request.gref, response.offset, slot);
+                if put != response.status as usize {
+                    // There are fewer bytes than the packet has said.
+                    entry = entry.failed(status::ERROR);
+                }
+            }
+            // There is room for as many as the ring has entries.
+            let _ = self.answers.push_within_capacity(entry);
+        }
+        self.queue.counts.tx_packets.add(1);
+        self.queue.counts.tx_bytes.add(len);
+        self.last = jiffies();
+        Ok(())
+    }
+
+    /// Copies, and answers.
+    fn flush(&mut self) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let answers = &mut self.answers;
+        self.drain.run(|slot| {
+            if let Some(answer) = answers.get_mut(slot as usize) {
+                *answer = answer.failed(status::ERROR);
+            }
+        });
+        for answer in self.answers.iter() {
+            // There is a request for each.
+            let _ = self.ring.push(&answer.slot());
+        }
+        self.answers.clear();
+        if self.ring.publish() {
+            self.channel.notify();
+        }
+    }
+
+    /// Since when the packet that has waited longest does so.
+    fn waits_since(&self) -> Option<u64> {
+        match &self.next {
+            Some(skb) => Some(skb.note::<SINCE>()),
+            None => self.queue.waits_since(),
+        }
+    }
+
+    /// Drops what has waited for too long: the memory may be another guest's.
+    fn expire(&mut self) {
+        let (now, timeout) = (jiffies(), self.queue.shared.drain_timeout());
+        while self
+            .waits_since()
+            .is_some_and(|since| now.wrapping_sub(since) >= timeout)
+        {
+            drop(self.next.take().or_else(|| self.queue.dequeue()));
+            self.need = 0;
+            self.queue.counts.rx_dropped.add(1);
+        }
+        if self.next.is_none() && self.waits_since().is_some() {
+            // The next one's need is not known yet.
+            self.calls.call();
+        }
+    }
+
+    /// Takes the carrier off a guest that has had no room for a packet for too long, until it has.
+    fn watch_stall(&mut self) -> Result<(), Overrun> {
+        let timeout = self.queue.shared.stall_timeout();
+        let late = timeout > 0 && jiffies().wrapping_sub(self.last) >= timeout;
+        if !self.stalled && late && self.next.is_some() {
+            self.stalled = true;
+            dev_info!(self.queue.shared.dev.dev(), "guest does not receive\n");
+            self.queue.shared.set_stalled(true);
+        }
+        // Without a carrier, no packet calls the thread: the guest's next request does.
+        if self.stalled && self.ring.final_check_for(self.need.max(1))? {
+            self.stalled = false;
+            self.last = jiffies();
+            dev_info!(self.queue.shared.dev.dev(), "guest receives again\n");
+            self.queue.shared.set_stalled(false);
+            self.calls.call();
+        }
+        Ok(())
+    }
+
+    /// Has the thread called when a packet has waited for too long.
+    fn set_timer(&self) {
+        if let Some(since) = self.waits_since() {
+            self.timer
+                .set(since.wrapping_add(self.queue.shared.drain_timeout()));
+        }
+    }
+}

@@ -1,0 +1,222 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The network front end: gives this guest the interfaces that another domain serves.
+//!
+//! # The way of a packet
+//!
+//! - Sent: `interface.rs` gets it from the stack; `tx.rs` gives the back end access to its parts,
+//!   and writes them into the ring; when the back end has answered for all of them, it is freed.
+//! - Received: the back end writes into pages that `rx.rs` has given it access to; a poll of the queue
+//!   (`queue.rs`) takes the access back, makes a packet of the pages, and gives it to the stack.
+//!
+//! And of an interface: `connect.rs` has what is read from and written to xenstore, `rings.rs` the
+//! start and the end of the rings; this file its life, from probe to remove. `params.rs` has the
+//! module's parameters; it is the one file that is not safe Rust.
+//!
+//! All the checks of what the back end says are in [`xenbus::protocol::netif`]. A back end that breaks
+//! the rules of a ring, or keeps a page mapped that it has answered for, is not used any more, and its
+//! events are never enabled again.
+//!
+//! Lock order: `state`, then the lock under which interfaces are configured, then those of a queue.
+//!
+//! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
+
+mod connect;
+mod interface;
+mod params;
+mod queue;
+mod rings;
+mod rx;
+mod tx;
+
+use interface::Interface;
+use kernel::{
+    dev_warn, new_mutex,
+    sync::Mutex,
+    time::{delay::fsleep, Delta},
+};
+use rings::Rings;
+use xenbus::{
+    net,
+    prelude::*,
+    protocol::state::{self, FrontAction},
+};
+
+module! {
+    type: Module,
+    name: "netfront",
+    authors: ["The Xen split drivers in Rust"],
+    description: "Xen network front end",
+    license: "GPL",
+    alias: ["xen:vif", "xennet"],
+}
+
+#[pin_data]
+struct Module {
+    #[pin]
+    registration: Registration<Netfront>,
+}
+
+impl kernel::InPlaceModule for Module {
+    fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
+        try_pin_init!(Module {
+            registration <- {
+                if !params::has_pv_nics() {
+                    return Err(ENODEV);
+                }
+                Registration::new(module)
+            },
+        })
+    }
+}
+
+/// A device.
+#[pin_data]
+pub(crate) struct Netfront {
+    interface: Arc<Interface>,
+    #[pin]
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    registration: Option<net::Registration<Interface>>,
+    rings: Option<Rings>,
+}
+
+#[vtable]
+impl Driver for Netfront {
+    const SIDE: Side = Side::Front;
+    const NAME: &'static CStr = c"netfront";
+    const DEVICE_TYPE: &'static CStr = c"vif";
+
+    fn probe(dev: &Device<Core>) -> Result<Arc<Self>> {
+        let interface = Interface::new(dev, params::max_queues())?;
+        let this = Arc::pin_init(
+            pin_init!(Netfront {
+                interface,
+                state <- new_mutex!(State::default()),
+            }),
+            GFP_KERNEL,
+        )?;
+        // After another driver: the back end is to start again.
+        let _ = dev.switch_state(XenbusState::Initialising);
+        Ok(this)
+    }
+
+    fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, other: XenbusState) -> After {
+        match state::front(dev.state(), other) {
+            Ok(FrontAction::Publish) => this.connect(dev),
+            Ok(FrontAction::Resize) => this.interface.shared().net.notify_peers(),
+            Ok(FrontAction::Close) => this.close(dev, other),
+            Ok(FrontAction::Nothing) if other == XenbusState::Closed => this.disconnect(),
+            // A back end that is connected to what was here before will see us and start again.
+            Ok(FrontAction::Nothing | FrontAction::Connect | FrontAction::PublishAndConnect) => {}
+            Err(e) => dev_warn!(
+                dev.dev(),
+                "back end went to {:?} while we were {:?}\n",
+                e.other,
+                e.own
+            ),
+        }
+        After::Keep
+    }
+
+    fn remove(this: &Arc<Self>, dev: &Device<Core>) {
+        this.interface.shared().net.set_carrier(false);
+        if !dev.has_vanished() {
+            let _ = dev.switch_state(XenbusState::Closing);
+            wait_for_back_end(dev, |state| {
+                matches!(
+                    state,
+                    XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown
+                )
+            });
+            let _ = dev.switch_state(XenbusState::Closed);
+            wait_for_back_end(dev, |state| {
+                matches!(
+                    state,
+                    XenbusState::Closed | XenbusState::InitWait | XenbusState::Unknown
+                )
+            });
+        }
+        this.disconnect();
+        let registration = this.state.lock().registration.take();
+        drop(registration);
+    }
+
+    fn resume(this: &Arc<Self>, _dev: &Device<Core>) -> Result {
+        // The back end is a new one, to which `otherend_changed` leads as it did the first time.
+        this.interface.shared().net.detach();
+        this.disconnect();
+        Ok(())
+    }
+}
+
+/// How long the back end may take to see that we go, in steps of 10 ms.
+const PATIENCE: u32 = 300;
+
+fn wait_for_back_end(dev: &Device<Core>, there: impl Fn(XenbusState) -> bool) {
+    for _ in 0..PATIENCE {
+        if there(dev.otherend_state()) {
+            return;
+        }
+        fsleep(Delta::from_millis(10));
+    }
+}
+
+impl Netfront {
+    /// The back end is ready: makes rings, tells it of them, and shows the interface.
+    fn connect(self: &Arc<Self>, dev: &Device<Core>) {
+        // What fails has been told already.
+        let _ = self.start(dev);
+    }
+
+    fn start(&self, dev: &Device<Core>) -> Result {
+        let offer = connect::read_offer(dev, self.interface.queues().len() as u32)?;
+        let failed = |what: &'static str| {
+            move |e: Error| {
+                dev.fatal(e, fmt!("{what}"));
+                e
+            }
+        };
+        let mut state = self.state.lock();
+        state.rings = None;
+        let shared = self.interface.shared();
+        shared.set_offer(&offer);
+        let rings = Rings::start(dev, &self.interface, &offer).map_err(failed("making rings"))?;
+        connect::publish(dev, &rings, &offer).map_err(failed("publishing the rings"))?;
+        if state.registration.is_none() {
+            let registration = self
+                .interface
+                .register(dev, offer.mac)
+                .map_err(failed("making the interface"))?;
+            state.registration = Some(registration);
+        } else {
+            shared.net.set_mac(&offer.mac);
+        }
+        shared.net.update_features();
+        dev.switch_state(XenbusState::Connected)?;
+        state.rings = Some(rings);
+        shared.net.attach();
+        shared.net.set_carrier(true);
+        self.interface.kick();
+        Ok(())
+    }
+
+    /// The back end goes, or has gone.
+    fn close(&self, dev: &Device<Core>, other: XenbusState) {
+        self.interface.shared().net.set_carrier(false);
+        if other == XenbusState::Closed {
+            self.disconnect();
+        }
+        // Otherwise it may still have pages mapped: they are ours again when it is `Closed`.
+        dev.frontend_closed();
+    }
+
+    /// Ends the use of the rings.
+    fn disconnect(&self) {
+        let rings = self.state.lock().rings.take();
+        drop(rings);
+    }
+}

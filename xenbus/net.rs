@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Network devices and packets, as far as a Xen driver needs them.
+//!
+//! Shaped so that upstream could take it: nothing here but `copy.rs` and
+//! `lend.rs` knows of Xen.
+//!
+//! - `net/device.rs`: a network device, its registration, and what a driver implements
+//! - `net/ethtool.rs`: what `ethtool` is told
+//! - `net/skb.rs`: a packet as an owned value; `net/list.rs`: a queue of packets
+//! - `net/napi.rs`: polling in soft interrupt context; `net/queues.rs`: the queues that are polled
+//! - `net/pool.rs`: pages that packets are received into
+//! - `net/copy.rs`: packets made of granted pages, and copied into them, by Xen (back end)
+//! - `net/lend.rs`: packets and pages that another domain is given access to (front end)
+//!
+//! C headers: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h),
+//! [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
+
+pub mod copy;
+mod device;
+mod ethtool;
+mod lend;
+mod list;
+mod napi;
+mod pool;
+mod queues;
+mod skb;
+
+pub use self::{
+    device::{
+        is_rate_limited, rtnl, without_softirqs, Features, Files, Mac, NetDev, Operations,
+        Registration, Rtnl, Settings, Stats,
+    },
+    lend::{LentPackets, LentPage, StillMapped},
+    list::SkbList,
+    napi::{Napi, Poll, PollContext},
+    pool::{PagePool, PoolPage},
+    queues::{max_queues, Count, Queues},
+    skb::{Checksum, Gso, GsoKind, Part, SkBuff, MAX_FRAGMENTS},
+};

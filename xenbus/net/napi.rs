@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Polling in soft interrupt context.
+//!
+//! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
+
+use super::{
+    device::{without_softirqs, NetDev, Rtnl},
+    skb::SkBuff,
+};
+use crate::bindings;
+use kernel::{ffi::c_int, prelude::*, sync::Arc, types::Opaque};
+
+/// Looks for packets.
+pub trait Poll: Send + Sync + 'static {
+    /// Handles at most `budget` packets and says how many there were. When there are no more for now,
+    /// it calls [`PollContext::complete`], and arranges for [`Napi::schedule`] at the next one;
+    /// otherwise it says `budget` and is called again. With a `budget` of 0 it receives nothing.
+    ///
+    /// In soft interrupt context; not at the same time as itself.
+    fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize;
+}
+
+/// A source of packets that is polled while it is busy.
+///
+/// It must be [disabled](Self::disable), or never have been enabled, when it is dropped.
+pub struct Napi<P: Poll>(Pin<KBox<Inner<P>>>);
+
+#[pin_data]
+struct Inner<P> {
+    #[pin]
+    napi: Opaque<bindings::napi_struct>,
+    poll: Arc<P>,
+    dev: Arc<NetDev>,
+}
+
+// SAFETY: A `napi_struct` may be scheduled from anywhere.
+unsafe impl<P: Poll> Send for Napi<P> {}
+
+// SAFETY: As above.
+unsafe impl<P: Poll> Sync for Napi<P> {}
+
+/// A poll that is going on.
+pub struct PollContext<'a>(&'a Opaque<bindings::napi_struct>);
+
+impl<P: Poll> Napi<P> {
+    /// Has `poll` polled for packets of `dev`; disabled to begin with. Takes the device's lock.
+    pub fn new(dev: &Arc<NetDev>, poll: &Arc<P>) -> Result<Self> {
+        let inner = KBox::pin_init(
+            pin_init!(Inner {
+                napi <- Opaque::ffi_init(|slot: *mut bindings::napi_struct| {
+                    // SAFETY: `slot` is valid for writes; all zero is what the stack expects.
+                    unsafe { slot.write_bytes(0, 1) };
+                }),
+                poll: poll.clone(),
+                dev: dev.clone(),
+            }),
+            GFP_KERNEL,
+        )?;
+        // SAFETY: Pinned, and deleted before it is freed.
+        unsafe { bindings::net_helper_napi_add(dev.as_raw(), inner.napi.get(), Some(Self::poll)) };
+        Ok(Napi(inner))
+    }
+
+    unsafe extern "C" fn poll(napi: *mut bindings::napi_struct, budget: c_int) -> c_int {
+        // SAFETY: The field of an `Inner`, whose drop waits for us.
+        let inner = unsafe { &*kernel::container_of!(Opaque::cast_from(napi), Inner<P>, napi) };
+        let budget = budget.max(0) as usize;
+        let done = inner.poll.poll(&PollContext(&inner.napi), budget);
+        // More than that is an error.
+        done.min(budget) as c_int
+    }
+
+    /// Has it polled at once. In process context; without effect while it is disabled.
+    pub fn kick(&self) {
+        // Whoever has asked for a soft interrupt runs it when they are on again; otherwise it would
+        // wait for the next interrupt.
+        without_softirqs(|| self.schedule());
+    }
+
+    /// Has it polled soon. In interrupt context, hard or soft; without effect while it is disabled.
+    #[inline]
+    pub fn schedule(&self) {
+        // SAFETY: Initialised in `new`.
+        unsafe { bindings::net_helper_napi_schedule(self.0.napi.get()) };
+    }
+
+    /// Allows polling. It is disabled now. Sleeps.
+    pub fn enable(&self, _rtnl: &Rtnl) {
+        // SAFETY: Initialised in `new`, and disabled.
+        unsafe { bindings::napi_enable(self.0.napi.get()) };
+    }
+
+    /// Waits for a poll that is going on, and allows no more of them. It is enabled now. Sleeps.
+    pub fn disable(&self, _rtnl: &Rtnl) {
+        // SAFETY: Initialised in `new`, and enabled.
+        unsafe { bindings::napi_disable(self.0.napi.get()) };
+    }
+
+    /// What is polled.
+    #[inline]
+    pub fn target(&self) -> &Arc<P> {
+        &self.0.poll
+    }
+
+    /// The device.
+    pub fn dev(&self) -> &Arc<NetDev> {
+        &self.0.dev
+    }
+}
+
+impl<P: Poll> Drop for Napi<P> {
+    fn drop(&mut self) {
+        // SAFETY: Added in `new`, and nobody can schedule it any more.
+        unsafe { bindings::net_helper_napi_del(self.0.napi.get()) };
+    }
+}
+
+impl PollContext<'_> {
+    /// Says that there are no more packets for now, after `done` of them. False: it is polled again
+    /// in any case.
+    #[inline]
+    pub fn complete(&self, done: usize) -> bool {
+        // SAFETY: It is being polled.
+        unsafe { bindings::napi_complete_done(self.0.get(), done as c_int) }
+    }
+
+    /// Has it polled again, after [`Self::complete`].
+    #[inline]
+    pub fn schedule(&self) {
+        // SAFETY: It is initialised.
+        unsafe { bindings::net_helper_napi_schedule(self.0.get()) };
+    }
+
+    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`], which may be
+    /// joined with others of its flow.
+    #[inline]
+    pub fn receive(&self, skb: SkBuff) {
+        // SAFETY: The packet is the stack's from here on; its device is set. It is being polled.
+        unsafe { bindings::net_helper_gro_receive(self.0.get(), skb.into_raw()) };
+    }
+}
