@@ -44,6 +44,7 @@ class Chart:
                               % (x, self.UPPER + self.HEIGHT + 48, colour))
             self.text(x + 14, self.UPPER + self.HEIGHT + 57, label, anchor="start")
             x += 28 + 7 * len(label)
+        self.width = max(self.width, x)
 
     def __str__(self):
         height = self.UPPER + self.HEIGHT + self.LOWER
