@@ -74,6 +74,8 @@ def command(args):
         return 0
     if args.tap:
         refuse(args, "tap", "pairs", "polling", "scale")
+        if args.profile:
+            refuse(args, "profile", "only", "repeat")
         return taps.command(args)
     if args.taps:
         raise Failure("--taps goes with --tap")

@@ -64,7 +64,8 @@ def write_json(path, results, pairs, jobs, requests, kernel):
     with open(path, "w") as f:
         json.dump({"kernel": kernel, "mode": "exact, 2 ns an instruction, vCPUs pinned",
                    "disks": {"null": "null_blk queue_mode=2 irqmode=0",
-                             "image": "a loop device on a file in dom0's memory"},
+                             "image": "a loop device on a file in dom0's memory",
+                             "ram": "brd in dom0"},
                    "compared_to": pairs[0],
                    "figures": figures}, f, indent=1)
         f.write("\n")
