@@ -243,6 +243,7 @@ pub async fn open_path(
     };
     if make {
         let header = header()?;
+        // Of a file that was in its place, and of what is there now.
         live::forget(path);
         match is_device {
             true => Delta::create(&AnyDisk::new(Raw::open(path, false, false)?), &header).await?,
@@ -251,8 +252,6 @@ pub async fn open_path(
                 make_file(path, header.file_len(), fill).await?;
             }
         }
-    }
-    if make {
         live::forget(path);
     }
     let lock = lock(path).await?;
