@@ -44,6 +44,7 @@
 #define BLKTAP_FLAG_SECURE	(1 << 1)
 /* The data is the guest's own pages, and not the window's. */
 #define BLKTAP_FLAG_GUEST	(1 << 2)
+/* Of an answer to the guest: it is not done, the disk does it as if there were no tap. */
 #define BLKTAP_FLAG_PASS	(1 << 3)
 
 /* Status of a response, as in xen/io/blkif.h. */

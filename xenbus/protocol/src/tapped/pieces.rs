@@ -15,8 +15,8 @@ pub struct Piece {
 
 /// The free pages of a window: a bit for each page in use.
 ///
-/// A piece is looked for behind the one that was taken last, so that the search is short as long as
-/// they come back in about the order in which they were taken.
+/// A piece is looked for from where the last one was taken, or one before that was given back: the
+/// search is short, and pages that were used lately are used again.
 pub struct Pieces<S> {
     bits: S,
     pages: u32,
