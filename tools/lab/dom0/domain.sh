@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 # Driver domains, and devmgr, which starts them again.
 
-# driver_domain_start NAME DISK [pvh] [KEY=VALUE...]: a PV guest that serves disks to others (backend=NAME),
-# with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. Further
+# driver_domain_start NAME DISK [pvh] [KEY=VALUE...]: a PV guest, or a PVH one, that serves disks to others
+# (backend=NAME), with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. Further
 # settings are those of guest_start; its configuration file is $LAB_STATE/guests/NAME/cfg.
 driver_domain_start() {
 	local name=$1 disk=$2 type=pv ramdisk=$LAB_STATE/driver.cpio
