@@ -26,6 +26,7 @@ kills() {
 	guest_wait -t 120 pv1 load && [ $bad = 0 ] && tapctl detach pv1 xvdb
 }
 check "cow, killed again and again" kills "cow:delta=$room/delta"
+rm "$room/delta"
 cp "$(command -v bench.qcow2)" "$room/a.qcow2"
 check "qcow2, killed again and again" kills "qcow2:$room/a.qcow2"
 rm "$room"/*
@@ -44,26 +45,28 @@ rm "$room/delta"
 
 # No server.
 head -c 16M /dev/zero >"$room/disk"
+# serve DESCRIPTION: start one, as $server.
 serve() {
-	blktap serve --nbd "$room/socket" "raw:$room/disk" 2>/dev/null &
+	blktap serve --nbd "$room/socket" "raw:$room/disk" >"$LAB_STATE/serve.log" 2>&1 &
 	server=$!
-	wait_for 10 test -S "$room/socket"
+	check "$1" wait_for 10 test -S "$room/socket" || cat "$LAB_STATE/serve.log"
 }
-check "a server" serve
+kill_server() {
+	kill -9 $server
+	wait $server 2>/dev/null
+	rm -f "$room/socket"
+}
+serve "a server"
 check "its client" tapctl attach pv1 xvdb "remote:$room/socket,give-up=3s"
 check "... works" dd_run /dev/zero /dev/xvdb 'count=16 oflag=direct'
-kill -9 $server
-wait $server 2>/dev/null
-rm -f "$room/socket"
+kill_server
 guest_bg pv1 early 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
 sleep 0.5
-check "a server again" serve
+serve "a server again"
 check "what was asked for meanwhile is answered" guest_wait pv1 early
-kill -9 $server
-wait $server 2>/dev/null
-rm -f "$room/socket"
+kill_server
 check_fails "no server for long: it fails" dd_run /dev/xvdb /dev/null 'count=1 iflag=direct'
-check "a server at last" serve
+serve "a server at last"
 check "... works again" wait_for 30 dd_run /dev/zero /dev/xvdb 'count=16 oflag=direct'
 check "detach" tapctl detach pv1 xvdb
 kill $server
