@@ -9,6 +9,7 @@ use super::{
     skb::SkBuff,
 };
 use crate::bindings;
+use core::cell::Cell;
 use kernel::{ffi::c_int, prelude::*, sync::Arc, types::Opaque};
 
 /// Looks for packets.
@@ -16,6 +17,9 @@ pub trait Poll: Send + Sync + 'static {
     /// Handles at most `budget` packets and says how many there were. When there are no more for now,
     /// it calls [`PollContext::complete`], and arranges for [`Napi::schedule`] at the next one;
     /// otherwise it says `budget` and is called again. With a `budget` of 0 it receives nothing.
+    ///
+    /// Fewer than `budget` complete the poll in any case: one that is not completed would never be
+    /// called again, and [`Napi::disable`] would wait for its end forever.
     ///
     /// In soft interrupt context; not at the same time as itself.
     fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize;
@@ -41,7 +45,10 @@ unsafe impl<P: Poll> Send for Napi<P> {}
 unsafe impl<P: Poll> Sync for Napi<P> {}
 
 /// A poll that is going on.
-pub struct PollContext<'a>(&'a Opaque<bindings::napi_struct>);
+pub struct PollContext<'a> {
+    napi: &'a Opaque<bindings::napi_struct>,
+    completed: Cell<bool>,
+}
 
 impl<P: Poll> Napi<P> {
     /// Has `poll` polled for packets of `dev`; disabled to begin with. Takes the device's lock.
@@ -66,9 +73,21 @@ impl<P: Poll> Napi<P> {
         // SAFETY: The field of an `Inner`, whose drop waits for us.
         let inner = unsafe { &*kernel::container_of!(Opaque::cast_from(napi), Inner<P>, napi) };
         let budget = budget.max(0) as usize;
-        let done = inner.poll.poll(&PollContext(&inner.napi), budget);
-        // More than that is an error.
-        done.min(budget) as c_int
+        let context = PollContext {
+            napi: &inner.napi,
+            completed: Cell::new(false),
+        };
+        let done = inner.poll.poll(&context, budget);
+        if budget == 0 {
+            // It is netpoll's, which is done with it now.
+            return 0;
+        }
+        if done < budget {
+            context.complete(done);
+        }
+        // Who has completed it must not say that the budget was used up. More is an error.
+        let most = budget.wrapping_sub(context.completed.get().into());
+        done.min(most) as c_int
     }
 
     /// Has it polled at once. In process context; without effect while it is disabled.
@@ -118,18 +137,21 @@ impl<P: Poll> Drop for Napi<P> {
 
 impl PollContext<'_> {
     /// Says that there are no more packets for now, after `done` of them. False: it is polled again
-    /// in any case.
+    /// in any case, or it has been said already.
     #[inline]
     pub fn complete(&self, done: usize) -> bool {
-        // SAFETY: It is being polled.
-        unsafe { bindings::napi_complete_done(self.0.get(), done as c_int) }
+        if self.completed.replace(true) {
+            return false;
+        }
+        // SAFETY: It is being polled, and has not been completed.
+        unsafe { bindings::napi_complete_done(self.napi.get(), done as c_int) }
     }
 
     /// Has it polled again, after [`Self::complete`].
     #[inline]
     pub fn schedule(&self) {
         // SAFETY: It is initialised.
-        unsafe { bindings::net_helper_napi_schedule(self.0.get()) };
+        unsafe { bindings::net_helper_napi_schedule(self.napi.get()) };
     }
 
     /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`], which may be
@@ -137,6 +159,6 @@ impl PollContext<'_> {
     #[inline]
     pub fn receive(&self, skb: SkBuff) {
         // SAFETY: The packet is the stack's from here on; its device is set. It is being polled.
-        unsafe { bindings::net_helper_gro_receive(self.0.get(), skb.into_raw()) };
+        unsafe { bindings::net_helper_gro_receive(self.napi.get(), skb.into_raw()) };
     }
 }
