@@ -84,17 +84,22 @@ impl Rx {
                 break;
             }
             self.calls.take();
+            if !self.queue.shared.is_broken() {
+                if let Err(Overrun { claimed, possible }) = self.serve(thread) {
+                    dev_err!(
+                        self.queue.shared.dev.dev(),
+                        "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
+                    );
+                    self.queue.shared.set_broken();
+                }
+            }
             if self.queue.shared.is_broken() {
+                // What waits, the memory of other guests perhaps, would do so as long as there is the
+                // vif.
+                self.next = None;
+                self.queue.set_calls(None);
                 thread.wait(|| false);
                 break;
-            }
-            if let Err(Overrun { claimed, possible }) = self.serve(thread) {
-                dev_err!(
-                    self.queue.shared.dev.dev(),
-                    "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
-                );
-                self.queue.shared.set_broken();
-                continue;
             }
             self.expire();
             // What is wrong with the ring is found when it is looked at again.
