@@ -112,9 +112,6 @@ impl Rx {
             thread.cond_resched();
         }
         self.next = None;
-        if core::mem::take(&mut self.stalled) {
-            self.queue.shared.set_stalled(false);
-        }
     }
 
     /// Sends as many packets as there is room for.

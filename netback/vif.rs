@@ -126,8 +126,16 @@ impl Shared {
             if self.stalled.fetch_add(1, Relaxed) == 0 {
                 self.net.set_carrier(false);
             }
-        } else if self.stalled.fetch_sub(1, Relaxed) == 1 && !self.is_broken() {
-            self.net.set_carrier(true);
+        } else if self.stalled.fetch_sub(1, Relaxed) == 1 {
+            self.raise_carrier();
+        }
+    }
+
+    /// The front end is served; unless it has been found to break the rules meanwhile.
+    fn raise_carrier(&self) {
+        self.net.set_carrier(true);
+        if self.is_broken() {
+            self.net.set_carrier(false);
         }
     }
 
@@ -298,7 +306,7 @@ impl Vif {
             }
         }
         net.update_features();
-        net.set_carrier(true);
+        self.shared.raise_carrier();
         net.wake_all_queues();
         // What the guest has sent before the interface was ready.
         for queue in self.queues.iter() {
