@@ -224,10 +224,11 @@ impl Rx {
 
     /// Drops what has waited for too long: the memory may be another guest's.
     fn expire(&mut self) {
-        let (now, timeout) = (jiffies(), self.queue.shared.drain_timeout());
+        let timeout = self.queue.shared.drain_timeout();
+        // The clock is read after what it is compared with: a packet may have come just now.
         while self
             .waits_since()
-            .is_some_and(|since| now.wrapping_sub(since) >= timeout)
+            .is_some_and(|since| jiffies().wrapping_sub(since) >= timeout)
         {
             drop(self.next.take().or_else(|| self.queue.dequeue()));
             self.need = 0;
