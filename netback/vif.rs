@@ -269,7 +269,7 @@ impl Vif {
             | Features::TSO6
             | Features::FRAGLIST;
         let settings = Settings {
-            features: hw_features | Features::RXCSUM | Features::GSO_ROBUST,
+            features: hw_features | Features::RXCSUM,
             hw_features,
             max_mtu: MAX_MTU,
             mac: MAC,
