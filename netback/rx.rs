@@ -41,6 +41,9 @@ pub(crate) struct Rx {
     /// When a packet was last sent, in jiffies.
     last: u64,
     stalled: bool,
+    /// A packet waited for room when the ring was looked at last.
+    waited: bool,
+    /// Something has been sent since.
     useful: bool,
     /// The channel is the ring's own: its EOI is given here.
     split: bool,
@@ -67,6 +70,7 @@ impl Rx {
             timer: Timer::new(move || timed.call())?,
             last: jiffies(),
             stalled: false,
+            waited: false,
             useful: false,
             split,
         };
@@ -105,9 +109,12 @@ impl Rx {
             // What is wrong with the ring is found when it is looked at again.
             let _ = self.watch_stall();
             self.set_timer();
-            self.calls.wait_for_room(self.next.is_some());
+            let useful = core::mem::take(&mut self.useful);
+            let waits = self.next.is_some();
+            self.calls.wait_for_room(waits, useful || !self.waited);
+            self.waited = waits;
             if self.split {
-                give_eoi(&self.channel, core::mem::take(&mut self.useful));
+                give_eoi(&self.channel, useful);
             }
             thread.cond_resched();
         }
