@@ -94,6 +94,12 @@ impl Queue {
     /// Sends a packet, or drops it.
     #[inline]
     pub(crate) fn send(&self, skb: SkBuff) {
+        if self.shared.is_broken() {
+            // Before the lock: the message about that may be written under it, to a console that
+            // sends it by this very interface.
+            self.counts.tx_dropped.add(1);
+            return;
+        }
         let len = skb.len() as u64;
         let sent = Tx::prepare(skb, &self.shared).and_then(|ready| {
             let mut tx = self.tx.lock();
