@@ -216,7 +216,7 @@ impl Tx {
                 return Err(e);
             }
         }
-        if let Some(skb) = self.fill.last() {
+        if let Some(mut skb) = self.fill.last() {
             skb.set_checksum(match packet.checksum() {
                 Checksum::Blank => net::Checksum::Blank,
                 Checksum::Good => net::Checksum::Right,

@@ -16,7 +16,9 @@ use core::sync::atomic::{
 use kernel::time::msecs_to_jiffies;
 use xenbus::{
     lock::SpinLockIrq,
-    net::{self, Features, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, Stats},
+    net::{
+        self, Features, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, SkBuffMut, Stats,
+    },
     new_spinlock_irq,
     prelude::*,
     protocol::netif::{Extras, FlowHash, Gso, HashKind, Multicast, MulticastFilter, Rate},
@@ -351,10 +353,10 @@ impl Operations for Vif {
         queue.enqueue(skb);
     }
 
-    fn select_queue(&self, skb: &mut SkBuff) -> u16 {
+    fn select_queue(&self, skb: SkBuffMut<'_>) -> u16 {
         let (net, spread) = (&self.shared.net, &self.shared.spread);
         if spread.is_on() {
-            let hash = spread.hash(skb);
+            let hash = spread.hash(&skb);
             return spread.queue(hash, net.queues()) as u16;
         }
         net.pick_queue(skb)

@@ -4,7 +4,10 @@
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
-use super::{ethtool, skb::SkBuff};
+use super::{
+    ethtool,
+    skb::{SkBuff, SkBuffMut},
+};
 use crate::{bindings, device::Device};
 use core::{
     marker::PhantomData,
@@ -276,7 +279,7 @@ impl NetDev {
 
     /// The queue that the stack would choose for a packet, below [`Self::queues`].
     #[inline]
-    pub fn pick_queue(&self, skb: &mut SkBuff) -> u16 {
+    pub fn pick_queue(&self, skb: SkBuffMut<'_>) -> u16 {
         // SAFETY: By the type invariant, and that of the packet.
         unsafe { bindings::net_helper_pick_queue(self.as_raw(), skb.as_raw()) }
     }
@@ -365,7 +368,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn start_xmit(&self, skb: SkBuff);
 
     /// The queue by which a packet is to be sent, below [`NetDev::queues`].
-    fn select_queue(&self, _skb: &mut SkBuff) -> u16 {
+    fn select_queue(&self, _skb: SkBuffMut<'_>) -> u16 {
         kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
     }
 
@@ -551,9 +554,9 @@ impl<T: Operations> Adapter<T> {
         _below: *mut net_device,
     ) -> u16 {
         // SAFETY: Called by the stack, which lends the packet.
-        let mut skb = unsafe { ManuallyDrop::new(SkBuff::from_raw(NonNull::new_unchecked(skb))) };
+        let skb = unsafe { SkBuffMut::from_raw(NonNull::new_unchecked(skb)) };
         // SAFETY: Called by the stack.
-        unsafe { data::<T>(dev) }.select_queue(&mut skb)
+        unsafe { data::<T>(dev) }.select_queue(skb)
     }
 
     unsafe extern "C" fn get_stats64(dev: *mut net_device, to: *mut bindings::rtnl_link_stats64) {
