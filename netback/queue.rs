@@ -258,6 +258,20 @@ impl Handler for Port {
     }
 }
 
+/// Gives the EOI of a channel of both rings, if it has not been given, for the sake of a packet that
+/// waits for room: the poll gives none as long as the guest is over its rate.
+#[inline]
+pub(crate) fn give_eoi_for_room(channel: &Channel) {
+    let port = channel.handler();
+    let calls = port.calls.as_ref();
+    if port.owed.load(Relaxed)
+        && calls.is_some_and(|calls| calls.excuse())
+        && port.owed.swap(false, SeqCst)
+    {
+        channel.eoi(false);
+    }
+}
+
 /// Gives the EOI of a channel's last event, if it has not been given. It was useful if there was
 /// something to do, or if it may have told of room that a packet waits for.
 #[inline]

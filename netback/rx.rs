@@ -4,7 +4,7 @@
 //!
 //! Done by a thread, which sleeps while there is no packet, or no room for the next one.
 
-use crate::queue::{give_eoi, Calls, Channel, Queue, SINCE};
+use crate::queue::{give_eoi, give_eoi_for_room, Calls, Channel, Queue, SINCE};
 use kernel::{dev_err, dev_info};
 use xenbus::{
     kthread::{jiffies, Current},
@@ -115,6 +115,8 @@ impl Rx {
             self.waited = waits;
             if self.split {
                 give_eoi(&self.channel, useful);
+            } else if waits {
+                give_eoi_for_room(&self.channel);
             }
             thread.cond_resched();
         }
