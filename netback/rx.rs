@@ -151,6 +151,7 @@ impl Rx {
             let need = send.entries();
             if self.ring.unconsumed()? < need {
                 self.flush();
+                thread.cond_resched();
                 if !self.ring.final_check_for(need)? {
                     self.next = Some(skb);
                     self.need = need;
