@@ -14,6 +14,7 @@ use core::{
     mem::{ManuallyDrop, MaybeUninit},
     ops::BitOr,
     ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use kernel::{
     bindings::{net_device, sk_buff},
@@ -146,7 +147,11 @@ pub fn without_softirqs<R>(f: impl FnOnce() -> R) -> R {
 ///
 /// The pointer is to a device that `alloc_netdev_mqs` has made, which is not registered any more
 /// when this is dropped.
-pub struct NetDev(NonNull<net_device>);
+pub struct NetDev {
+    dev: NonNull<net_device>,
+    /// It has been registered, or that has been tried.
+    used: AtomicBool,
+}
 
 // SAFETY: What is offered is synchronized by the network stack, or is a word that is read.
 unsafe impl Send for NetDev {}
@@ -166,11 +171,15 @@ impl NetDev {
         let dev = unsafe { bindings::net_helper_alloc(name.as_char_ptr(), enumerated, queues) };
         let dev = NonNull::new(dev).ok_or(ENOMEM)?;
         // INVARIANT: Just made.
-        Ok(Arc::new(NetDev(dev), GFP_KERNEL)?)
+        let dev = NetDev {
+            dev,
+            used: AtomicBool::new(false),
+        };
+        Ok(Arc::new(dev, GFP_KERNEL)?)
     }
 
     pub(super) fn as_raw(&self) -> *mut net_device {
-        self.0.as_ptr()
+        self.dev.as_ptr()
     }
 
     /// Calls `f` with the name, which an administrator may change.
@@ -330,12 +339,14 @@ impl NetDev {
         unsafe { bindings::netdev_notify_peers(self.as_raw()) };
     }
 
-    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`]. In soft interrupt
-    /// context.
+    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`] for this device;
+    /// any other is dropped. In soft interrupt context.
     #[inline]
     pub fn receive(&self, skb: SkBuff) {
-        // SAFETY: The packet is the stack's from here on; its device is set.
-        unsafe { bindings::netif_receive_skb(skb.into_raw()) };
+        if skb.is_received_on(self) {
+            // SAFETY: The packet is the stack's from here on; its device is this one.
+            unsafe { bindings::netif_receive_skb(skb.into_raw()) };
+        }
     }
 }
 
@@ -435,18 +446,22 @@ pub struct Registration<T: Operations> {
 }
 
 impl<T: Operations> Registration<T> {
-    /// Registers `dev` as a child of `parent`, without a link; from here on `data` is called. Once
-    /// only for each device. Sleeps, and takes the lock of [`rtnl`].
+    /// Registers `dev` as a child of `parent`, without a link; from here on `data` is called. Sleeps,
+    /// and takes the lock of [`rtnl`].
     ///
     /// # Errors
     ///
-    /// `EEXIST` when there is a device of that name.
+    /// `EEXIST` when there is a device of that name; `EBUSY` when this is not the first time for this
+    /// device.
     pub fn new(
         dev: &Arc<NetDev>,
         data: &Arc<T>,
         settings: &Settings,
         parent: &Device,
     ) -> Result<Self> {
+        if dev.used.swap(true, Relaxed) {
+            return Err(EBUSY);
+        }
         let setup = bindings::net_helper_setup {
             ops: &Adapter::<T>::OPS,
             ethtool: &ethtool::Adapter::<T>::OPS,

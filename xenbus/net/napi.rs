@@ -9,7 +9,10 @@ use super::{
     skb::SkBuff,
 };
 use crate::bindings;
-use core::cell::Cell;
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use kernel::{ffi::c_int, prelude::*, sync::Arc, types::Opaque};
 
 /// Looks for packets.
@@ -25,15 +28,14 @@ pub trait Poll: Send + Sync + 'static {
     fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize;
 }
 
-/// A source of packets that is polled while it is busy.
-///
-/// It must be [disabled](Self::disable), or never have been enabled, when it is dropped.
+/// A source of packets that is polled while it is busy. Dropping it disables it first, and sleeps.
 pub struct Napi<P: Poll>(Pin<KBox<Inner<P>>>);
 
 #[pin_data]
 struct Inner<P> {
     #[pin]
     napi: Opaque<bindings::napi_struct>,
+    enabled: AtomicBool,
     poll: Arc<P>,
     dev: Arc<NetDev>,
 }
@@ -47,6 +49,7 @@ unsafe impl<P: Poll> Sync for Napi<P> {}
 /// A poll that is going on.
 pub struct PollContext<'a> {
     napi: &'a Opaque<bindings::napi_struct>,
+    dev: &'a NetDev,
     completed: Cell<bool>,
 }
 
@@ -59,6 +62,7 @@ impl<P: Poll> Napi<P> {
                     // SAFETY: `slot` is valid for writes; all zero is what the stack expects.
                     unsafe { slot.write_bytes(0, 1) };
                 }),
+                enabled: AtomicBool::new(false),
                 poll: poll.clone(),
                 dev: dev.clone(),
             }),
@@ -75,6 +79,7 @@ impl<P: Poll> Napi<P> {
         let budget = budget.max(0) as usize;
         let context = PollContext {
             napi: &inner.napi,
+            dev: &inner.dev,
             completed: Cell::new(false),
         };
         let done = inner.poll.poll(&context, budget);
@@ -104,16 +109,20 @@ impl<P: Poll> Napi<P> {
         unsafe { bindings::net_helper_napi_schedule(self.0.napi.get()) };
     }
 
-    /// Allows polling. It is disabled now. Sleeps.
+    /// Allows polling. Sleeps.
     pub fn enable(&self, _rtnl: &Rtnl) {
-        // SAFETY: Initialised in `new`, and disabled.
-        unsafe { bindings::napi_enable(self.0.napi.get()) };
+        if !self.0.enabled.swap(true, Relaxed) {
+            // SAFETY: Initialised in `new`, and disabled; the lock keeps `disable` away.
+            unsafe { bindings::napi_enable(self.0.napi.get()) };
+        }
     }
 
-    /// Waits for a poll that is going on, and allows no more of them. It is enabled now. Sleeps.
+    /// Waits for a poll that is going on, and allows no more of them. Sleeps.
     pub fn disable(&self, _rtnl: &Rtnl) {
-        // SAFETY: Initialised in `new`, and enabled.
-        unsafe { bindings::napi_disable(self.0.napi.get()) };
+        if self.0.enabled.swap(false, Relaxed) {
+            // SAFETY: Initialised in `new`, and enabled; the lock keeps `enable` away.
+            unsafe { bindings::napi_disable(self.0.napi.get()) };
+        }
     }
 
     /// What is polled.
@@ -130,8 +139,13 @@ impl<P: Poll> Napi<P> {
 
 impl<P: Poll> Drop for Napi<P> {
     fn drop(&mut self) {
-        // SAFETY: Added in `new`, and nobody can schedule it any more.
-        unsafe { bindings::net_helper_napi_del(self.0.napi.get()) };
+        // SAFETY: Added in `new`, and nobody can schedule or enable it any more.
+        unsafe {
+            if self.0.enabled.load(Relaxed) {
+                bindings::napi_disable(self.0.napi.get());
+            }
+            bindings::net_helper_napi_del(self.0.napi.get());
+        }
     }
 }
 
@@ -154,11 +168,14 @@ impl PollContext<'_> {
         unsafe { bindings::net_helper_napi_schedule(self.napi.get()) };
     }
 
-    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`], which may be
-    /// joined with others of its flow.
+    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`] for the device that
+    /// is polled, and which may be joined with others of its flow; any other is dropped.
     #[inline]
     pub fn receive(&self, skb: SkBuff) {
-        // SAFETY: The packet is the stack's from here on; its device is set. It is being polled.
-        unsafe { bindings::net_helper_gro_receive(self.napi.get(), skb.into_raw()) };
+        if skb.is_received_on(self.dev) {
+            // SAFETY: The packet is the stack's from here on; its device is this one. It is being
+            // polled.
+            unsafe { bindings::net_helper_gro_receive(self.napi.get(), skb.into_raw()) };
+        }
     }
 }

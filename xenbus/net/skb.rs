@@ -387,6 +387,17 @@ impl SkBuff {
         Ok(())
     }
 
+    /// Whether the packet has been through [`Self::receive_on`] with this device.
+    #[inline]
+    pub(super) fn is_received_on(&self, dev: &NetDev) -> bool {
+        // SAFETY: By the type invariant.
+        let of = unsafe {
+            let link = (*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1;
+            link.__bindgen_anon_1.dev
+        };
+        of == dev.as_raw()
+    }
+
     /// Looks for the transport header of a packet that has been received.
     #[inline]
     pub fn probe_transport(&mut self) {
