@@ -89,6 +89,8 @@ pub fn front(own: XenbusState, other: XenbusState) -> Result<FrontAction, OutOfO
     use XenbusState::*;
     Ok(match (own, other) {
         (Closed, _) => FrontAction::Nothing,
+        // It has not seen yet that there is a driver here again.
+        (Initialising, Closed) => FrontAction::Nothing,
         // From `Closing` too, where an error may have put us.
         (_, Closing | Closed) => FrontAction::Close,
         // On our way out; the back end is about to see it.
@@ -242,8 +244,15 @@ mod tests {
         }
         for own in [Initialising, Initialised, XenbusState::Connected, Closing] {
             assert_eq!(front(own, Closing), Ok(Close));
+        }
+        for own in [Initialised, XenbusState::Connected, Closing] {
             assert_eq!(front(own, Closed), Ok(Close));
         }
+        assert_eq!(
+            front(Initialising, Closed),
+            Ok(Nothing),
+            "it is about to start again"
+        );
         assert_eq!(front(Closing, XenbusState::Connected), Ok(Nothing));
         for own in [Initialising, Initialised, XenbusState::Connected] {
             assert_eq!(front(own, Unknown), Ok(Nothing));
