@@ -274,7 +274,7 @@ impl NetDev {
     }
 
     /// The device is not there for the stack until [`Self::attach`]: it is given no packet any more
-    /// when this has returned. Sleeps.
+    /// when this has returned. Without effect on one that is not registered. Sleeps.
     pub fn detach(&self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::net_helper_detach(self.as_raw()) };

@@ -123,6 +123,9 @@ EXPORT_SYMBOL_GPL(net_helper_update_features);
 /* The stack sends nothing any more when this has returned, until netif_device_attach(). */
 void net_helper_detach(struct net_device *dev)
 {
+	/* before that its queues have no qdisc, which the unlock looks at */
+	if (dev->reg_state != NETREG_REGISTERED)
+		return;
 	netif_tx_lock_bh(dev);
 	netif_device_detach(dev);
 	netif_tx_unlock_bh(dev);
