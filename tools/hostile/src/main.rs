@@ -19,7 +19,9 @@ mod back;
 mod count;
 mod front;
 mod ktap;
+mod nodes;
 mod random;
+mod scenario;
 mod wire;
 
 use std::process::ExitCode;
