@@ -199,7 +199,8 @@ impl Back {
         class: &str,
         guest: u16,
         number: u64,
-        (ours, theirs): (&[(&str, &str)], &[(&str, &str)]),
+        ours: &[(&str, &str)],
+        theirs: &[(&str, &str)],
     ) -> Result<Self> {
         let mut store = Store::open()?;
         let front = format!("/local/domain/{guest}/device/{class}/{number}");

@@ -91,7 +91,7 @@ impl Device {
         };
         let vdev = vdev.to_string();
         let theirs = [("device-type", "disk"), (key, &vdev)];
-        let nodes = Back::create("vbd", guest, number, (&[("mode", "w")], &theirs))?;
+        let nodes = Back::create("vbd", guest, number, &[("mode", "w")], &theirs)?;
         // Each sector has a byte of its own.
         let data = (0..SECTORS as usize * 512)
             .map(|i| (i / 512 * 31) as u8)
