@@ -38,6 +38,18 @@ net_attach() {
 	}
 }
 
+# hostile_addresses GUEST: from now on, until there is a file /tmp/stop, the guest brings up whatever
+# interface comes with the address that `hostile netback` gives it.
+hostile_addresses() {
+	guest_bg "$1" addresses 'while [ ! -e /tmp/stop ]; do
+		for d in /sys/class/net/eth*; do
+			n=${d##*/}
+			[ "$(cat $d/address 2>/dev/null)" = 00:16:3e:0a:00:01 ] && [ "$(cat $d/flags)" = 0x1002 ] &&
+				ip addr add 10.10.0.2/24 dev $n && ip link set $n up
+		done; sleep 0.05
+	done'
+}
+
 # net_detach GUEST: xl network-detach of the first interface; waits until both ends have let go.
 net_detach() {
 	local id dev

@@ -24,14 +24,7 @@ guest_bg g innocent "n=0
 		wget -q -O - http://10.9.0.1:8080/file | sha256sum | grep -q $sum || exit 1
 		n=\$((n + 1)); sleep 1
 	done; echo \$n"
-# Whatever interface comes with the address that hostile gives it.
-guest_bg g addresses 'while [ ! -e /tmp/stop ]; do
-	for d in /sys/class/net/eth*; do
-		n=${d##*/}
-		[ "$(cat $d/address 2>/dev/null)" = 00:16:3e:0a:00:01 ] && [ "$(cat $d/flags)" = 0x1002 ] &&
-			ip addr add 10.10.0.2/24 dev $n && ip link set $n up
-	done; sleep 0.05
-done'
+hostile_addresses g
 disabled() {
 	guest_dmesg g | grep -c 'interface disabled'
 }

@@ -163,9 +163,8 @@ fn mutated(vif: &mut Vif, random: &mut Random) -> Result {
     let cuts: Vec<_> = (0..random.below(24))
         .map(|_| random.below(frame.len() as u64) as usize)
         .collect();
-    let mut parts = vif.cut(&frame, &cuts)?;
     let extras: Vec<_> = (0..random.below(3)).map(|_| extra(random)).collect();
-    vif.room(extras.len())?;
+    let mut parts = vif.cut_around(&frame, &cuts, extras.len())?;
     for _ in 0..random.below(3) {
         let at = random.below(parts.len() as u64) as usize;
         change(random, &mut parts[at]);

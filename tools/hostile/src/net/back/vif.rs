@@ -341,11 +341,23 @@ impl Vif {
 
     /// The responses for a frame, cut at `cuts` and at the ends of pages.
     pub(crate) fn cut(&mut self, frame: &[u8], cuts: &[usize]) -> Result<Vec<RxResponse>> {
+        self.cut_around(frame, cuts, 0)
+    }
+
+    /// The same, for a frame with so many entries of extra information behind the first part: the
+    /// guest's requests for these are taken, too.
+    pub(crate) fn cut_around(
+        &mut self,
+        frame: &[u8],
+        cuts: &[usize],
+        extras: usize,
+    ) -> Result<Vec<RxResponse>> {
         let mut ends: Vec<_> = (1..frame.len().div_ceil(4096)).map(|i| i * 4096).collect();
         ends.extend(cuts.iter().copied().filter(|c| *c < frame.len()));
         ends.push(frame.len());
         ends.sort_unstable();
-        let room = self.room(ends.len())?;
+        let mut room = self.room(ends.len() + extras)?;
+        room.drain(1..1 + extras);
         let (mut from, mut all) = (0, Vec::new());
         for (to, request) in ends.iter().zip(&room) {
             all.push(self.fill(request, &frame[from..*to])?);
@@ -358,8 +370,7 @@ impl Vif {
         Ok(all)
     }
 
-    /// Puts responses, with what stands between the first and the others, and notifies. As many
-    /// requests as there is extra information must have been taken for it.
+    /// Puts responses, with what stands between the first and the others, and notifies.
     pub(crate) fn put_rx(&mut self, all: &[RxResponse], extras: &[Extra]) -> Result {
         let queue = self.queue()?;
         for (i, response) in all.iter().enumerate() {
