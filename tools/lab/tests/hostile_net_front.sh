@@ -39,7 +39,14 @@ hostile_net() {
 	check "grants after $names" settled "$before"
 }
 
-swap_driver net "$MODULES_BACK" || bail "no back end"
+swap_driver net none
+# For rx-none.
+drain=rx_drain_timeout_msecs=1000
+if [ "$MODULES_BACK" = ours ]; then
+	driver_load rust_xenbus && insmod /payload/modules/netback.ko $drain
+else
+	modprobe xen-netback $drain
+fi || bail "no back end"
 (guest_start g pv modules=none) & (guest_start n pv modules=none) & wait
 for g in g n; do
 	guest_alive $g || bail "guest $g does not start"
@@ -53,8 +60,6 @@ sum=$(sha256sum /run/www/file | cut -d' ' -f1)
 net_bridge
 busybox httpd -p 8080 -h /run/www
 check "innocent interface appears" net_attach n 20 || bail "no innocent interface"
-# For rx-none; the innocent one has been told another time.
-echo 1000 | tee /sys/module/{xen_,}netback/parameters/rx_drain_timeout_msecs >/dev/null 2>&1
 guest_run g 'modprobe -a xen-gntalloc xen-evtchn' || bail "no modules in the guest"
 before=$(hostile grants "$id" all)
 for n in 21 22 23; do

@@ -51,9 +51,9 @@ try() {	# NUMBER NAME KIND SCENARIO
 	[ "$status" = 0 ] || { hostile_run good >/dev/null && settled; } || fresh
 }
 
-swap_driver net ours || bail "no back end"
+swap_driver net none
+driver_load rust_xenbus && insmod /payload/modules/netback.ko rx_drain_timeout_msecs=1000 || bail "no back end"
 take 0
-echo 1000 >/sys/module/netback/parameters/rx_drain_timeout_msecs
 fresh
 names=$({ plan_of netfront; plan_of netevents; } | cut -f 4 | sort -u | tr '\n' ' ')
 was=$(spurious)

@@ -2,6 +2,8 @@
 //! Packets that are wrong in themselves. What may happen to a front end without ill will costs it
 //! the packet; what no front end does costs it the interface, with one message.
 
+use std::time::Duration;
+
 use super::vif::{extra_slot, slots, Vif};
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
@@ -97,7 +99,7 @@ pub(super) fn stopped(
     vif.connect()?;
     vif.verify_sends()?;
     wrong(vif).map_err(|e| format!("{what}: {e}"))?;
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
     vif.expect_stopped()
         .map_err(|e| format!("{what}: {e}").into())
 }
@@ -434,33 +436,43 @@ fn gref(lab: &mut Lab) -> Result<Outcome> {
     Ok(Passed)
 }
 
+/// Sends a packet of four slots, and writes to the entry of slot `at`, over and over, while it is looked
+/// at: `values` in turn, each at a byte of the entry. The number of slots answered.
+fn race(vif: &mut Vif, at: u32, values: &[(usize, [u8; 4])]) -> Result<usize> {
+    let frame = frames::echo_request(vif.way(), 1, &[7; 600]);
+    let requests = vif.cut(&frame, &[100, 200, 300]);
+    let queue = vif.queue()?;
+    let entry = queue.tx.offset(queue.tx.prod.wrapping_add(at));
+    let before = queue.tx.theirs();
+    vif.submit(&slots(&requests, &[]))?;
+    let tx = &vif.queue()?.tx;
+    for (offset, value) in values.iter().cycle().take(1500) {
+        tx.page.write(entry + offset, value);
+        if tx.page.load(RSP_PROD) != before {
+            break;
+        }
+    }
+    let all = vif.answers_within(requests.len(), Duration::from_millis(300))?;
+    Ok(all.len())
+}
+
 fn rewrite(lab: &mut Lab) -> Result<Outcome> {
+    let rounds = lab.options.count.min(200) as u32;
     let vif = &mut lab.vif;
     vif.connect()?;
     vif.verify()?;
-    let frame = frames::echo_request(vif.way(), 1, &[7; 600]);
-    for round in 0..lab.options.count.min(200) {
-        let requests = vif.cut(&frame, &[100, 200, 300]);
-        let queue = vif.queue()?;
-        let at = queue
-            .tx
-            .offset(queue.tx.prod.wrapping_add(round as u32 % 4));
-        let cons = queue.tx.cons;
-        vif.submit(&slots(&requests, &[]))?;
-        // Bounds and size of one of the slots, over and over, while they are looked at.
-        let tx = &vif.queue()?.tx;
-        for i in 0..2000u16 {
-            if tx.page.load(RSP_PROD) != cons {
-                break;
-            }
-            let wild = if i % 2 == 0 { 0 } else { 60_000 };
-            let size: u16 = if i % 3 == 0 { 100 } else { 65_535 };
-            tx.page.write(at + 4, &u16::to_le_bytes(wild));
-            tx.page.write(at + 10, &size.to_le_bytes());
-        }
-        let left = std::time::Duration::from_millis(500);
-        if vif.answers_within(requests.len(), left)?.len() < requests.len() {
-            // What was copied was wrong: that is the end of it.
+    let good = vif.data.grefs()[0].to_le_bytes();
+    let bad = 0x7f_ffffu32.to_le_bytes();
+    for round in 0..rounds {
+        // Another reference: whichever was copied, it is answered.
+        let answered = race(vif, round % 4, &[(0, good), (0, bad)])?;
+        ensure!(answered == 4, "{answered} of 4 slots were answered");
+    }
+    vif.verify()?;
+    for round in 0..rounds.min(8) {
+        // Bounds beyond the page: if they were copied, that is the end of it.
+        let wild = [(4, 60_000u32.to_le_bytes()), (4, [0; 4])];
+        if race(vif, round % 4, &wild)? < 4 {
             vif.expect_stopped()?;
             vif.connect()?;
         }

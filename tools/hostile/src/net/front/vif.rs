@@ -26,6 +26,8 @@ const OWN: Ip = [10, 9, 0, 200];
 
 /// Pages of what is sent, and of what is received.
 pub(crate) const PAGES: usize = 64;
+/// In place of such a page's number: one that the back end cannot write to.
+pub(crate) const NONE: usize = PAGES;
 
 /// How to connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -521,8 +523,8 @@ impl Vif {
             let page = queue.posted[entry].take();
             let page = page.ok_or(format!("received {slot:?} for nothing"))?;
             any = true;
-            if receives {
-                queue.post(page, self.buffers.grefs()[page]);
+            if let (true, Some(gref)) = (receives, self.buffers.grefs().get(page)) {
+                queue.post(page, *gref);
             }
             if std::mem::take(&mut announced) {
                 announced = slot.extra().more;
@@ -536,6 +538,7 @@ impl Vif {
             let (frame, failed) = &mut queue.partial;
             match usize::try_from(r.status) {
                 Ok(len) => {
+                    ensure!(page != NONE, "received {r:?} to nowhere");
                     let from = usize::from(r.offset);
                     ensure!(from + len <= xen::PAGE_SIZE, "received {r:?}");
                     let mut bytes = vec![0; len];
