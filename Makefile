@@ -18,7 +18,7 @@ PREFIX ?= /usr/local
 INCLUDE = $(DESTDIR)$(PREFIX)/include
 CARGO ?= cargo
 # where the tools are when they are built
-BUILT ?= $(or $(CARGO_TARGET_DIR),tools/target)/release
+BUILT ?= $(or $(CARGO_TARGET_DIR),tools/target)/tap
 SBIN = $(DESTDIR)$(PREFIX)/sbin
 SHARE = $(DESTDIR)$(PREFIX)/share
 XEN_SCRIPTS = $(DESTDIR)/etc/xen/scripts
@@ -63,7 +63,7 @@ uninstall:
 	$(DEPMOD)
 
 tools:
-	cd tools && $(CARGO) build --release --locked $(TOOLS:%=-p %)
+	cd tools && $(CARGO) build --profile tap --locked $(TOOLS:%=-p %)
 
 install-tools:
 	@for t in $(TOOLS); do test -e $(BUILT)/$$t || { echo "$(BUILT)/$$t is not built: run make tools first" >&2; exit 1; }; done

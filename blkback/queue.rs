@@ -335,6 +335,7 @@ impl Queue {
     ) {
         self.drain(thread);
         self.drain_tap(thread);
+        self.drain(thread);
         while !self.session.raise(self.index) {
             self.stand_aside(thread);
             if self.is_over(thread) {
@@ -350,6 +351,8 @@ impl Queue {
             self.forward(number);
             self.drain(thread);
             self.drain_tap(thread);
+            // What the tap has passed on.
+            self.drain(thread);
         } else {
             self.refuse(request.response(status::ERROR), thread);
         }
@@ -360,6 +363,7 @@ impl Queue {
     fn stand_aside(&mut self, thread: &Current) {
         self.drain(thread);
         self.pause_tap(thread);
+        self.drain(thread);
         self.session.stand_aside(self.index);
         self.wait(thread, |this| {
             // There may be a second barrier before this thread has seen the end of the first.

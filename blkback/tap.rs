@@ -90,6 +90,8 @@ pub struct Load {
     pub sent: usize,
     /// There is a program.
     pub alive: bool,
+    /// A pass may find something to do though nothing has come.
+    pub restless: bool,
 }
 
 /// Wakes the thread of a queue.

@@ -44,6 +44,8 @@
 #define BLKTAP_FLAG_SECURE	(1 << 1)
 /* The data is the guest's own pages, and not the window's. */
 #define BLKTAP_FLAG_GUEST	(1 << 2)
+/* Of an answer to the guest: it is not done, the disk does it as if there were no tap. */
+#define BLKTAP_FLAG_PASS	(1 << 3)
 
 /* Status of a response, as in xen/io/blkif.h. */
 #define BLKTAP_OKAY		0
@@ -73,7 +75,7 @@ struct blktap_request {
 struct blktap_response {
 	__u32 id;
 	__u8 op;
-	__u8 flags;		/* BLKTAP_FLAG_GUEST or 0 */
+	__u8 flags;		/* BLKTAP_FLAG_GUEST, BLKTAP_FLAG_PASS or 0 */
 	__s16 status;
 };
 

@@ -383,6 +383,7 @@ impl Inner {
             waiting: self.waiting.len(),
             sent: self.sent.len(),
             alive: self.program.is_some() && !self.dying,
+            restless: phase.switching || phase.removing || self.dying || !self.waiting.is_empty(),
         }
     }
 

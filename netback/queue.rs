@@ -9,7 +9,7 @@
 
 use crate::{credit::Limit, tx::Tx, vif::Shared};
 use core::sync::atomic::{
-    AtomicBool,
+    AtomicBool, AtomicU32,
     Ordering::{Relaxed, SeqCst},
 };
 use kernel::{new_spinlock, sync::SpinLock};
@@ -25,6 +25,10 @@ use xenbus::{
 
 /// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
 const MAX_WAITING: usize = 256 / 2 * 4096;
+
+/// Events that may come, while a packet waits for room, without any: one that tells of room may come
+/// when that has been seen already. Each further one is spurious.
+const EXCUSES: u32 = 32;
 
 /// What is noted of a packet that waits: since when, in jiffies; its hash.
 pub(crate) const SINCE: usize = 0;
@@ -69,8 +73,8 @@ struct Waiting {
 /// How the thread that serves the guest's receive ring is called.
 pub(crate) struct Calls {
     called: AtomicBool,
-    /// A packet waits for room in the ring.
-    waits: AtomicBool,
+    /// How many of [`EXCUSES`] are left.
+    excuses: AtomicU32,
     pub(crate) waker: Waker,
 }
 
@@ -78,7 +82,7 @@ impl Calls {
     pub(crate) fn new() -> Result<Arc<Self>> {
         let calls = Calls {
             called: AtomicBool::new(false),
-            waits: AtomicBool::new(false),
+            excuses: AtomicU32::new(0),
             waker: Waker::new(),
         };
         Ok(Arc::new(calls, GFP_KERNEL)?)
@@ -92,12 +96,20 @@ impl Calls {
         }
     }
 
-    /// Notes whether a packet waits for room in the ring.
+    /// Notes whether a packet waits for room in the ring; `anew`: it is another one than before.
     #[inline]
-    pub(crate) fn wait_for_room(&self, waits: bool) {
-        if self.waits.load(Relaxed) != waits {
-            self.waits.store(waits, Relaxed);
+    pub(crate) fn wait_for_room(&self, waits: bool, anew: bool) {
+        let excuses = if waits { EXCUSES } else { 0 };
+        if (anew || !waits) && self.excuses.load(Relaxed) != excuses {
+            self.excuses.store(excuses, Relaxed);
         }
+    }
+
+    /// Whether an event that was of no use may have told of room for the packet that waits.
+    #[inline]
+    fn excuse(&self) -> bool {
+        let less = |excuses: u32| excuses.checked_sub(1);
+        self.excuses.fetch_update(Relaxed, Relaxed, less).is_ok()
     }
 
     /// Whether there is something to do, since [`Self::take`].
@@ -195,13 +207,13 @@ impl Queue {
 
 impl Poll for Queue {
     fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize {
-        let mut tx = self.tx.lock();
-        match &mut *tx {
+        if budget == 0 {
+            // Whoever polls without a budget may be here in the midst of anything.
+            return 0;
+        }
+        match &mut *self.tx.lock() {
             Some(tx) => tx.poll(self, context, budget),
-            None => {
-                context.complete(0);
-                0
-            }
+            None => 0,
         }
     }
 }
@@ -246,16 +258,27 @@ impl Handler for Port {
     }
 }
 
+/// Gives the EOI of a channel of both rings, if it has not been given, for the sake of a packet that
+/// waits for room: the poll gives none as long as the guest is over its rate.
+#[inline]
+pub(crate) fn give_eoi_for_room(channel: &Channel) {
+    let port = channel.handler();
+    let calls = port.calls.as_ref();
+    if port.owed.load(Relaxed)
+        && calls.is_some_and(|calls| calls.excuse())
+        && port.owed.swap(false, SeqCst)
+    {
+        channel.eoi(false);
+    }
+}
+
 /// Gives the EOI of a channel's last event, if it has not been given. It was useful if there was
 /// something to do, or if it may have told of room that a packet waits for.
 #[inline]
 pub(crate) fn give_eoi(channel: &Channel, useful: bool) {
     let port = channel.handler();
     if port.owed.swap(false, SeqCst) {
-        let room = port
-            .calls
-            .as_ref()
-            .is_some_and(|calls| calls.waits.load(Relaxed));
-        channel.eoi(!useful && !room);
+        let calls = port.calls.as_ref();
+        channel.eoi(!useful && !calls.is_some_and(|calls| calls.excuse()));
     }
 }

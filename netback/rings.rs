@@ -68,6 +68,8 @@ impl Drop for Rings {
             napi.target().set_tx(None);
         }
         self.threads.clear();
+        // One of them may have found just now that the guest receives again.
+        self.vif.shared().net.set_carrier(false);
     }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! Done by a thread, which sleeps while there is no packet, or no room for the next one.
 
-use crate::queue::{give_eoi, Calls, Channel, Queue, SINCE};
+use crate::queue::{give_eoi, give_eoi_for_room, Calls, Channel, Queue, SINCE};
 use kernel::{dev_err, dev_info};
 use xenbus::{
     kthread::{jiffies, Current},
@@ -41,6 +41,9 @@ pub(crate) struct Rx {
     /// When a packet was last sent, in jiffies.
     last: u64,
     stalled: bool,
+    /// A packet waited for room when the ring was looked at last.
+    waited: bool,
+    /// Something has been sent since.
     useful: bool,
     /// The channel is the ring's own: its EOI is given here.
     split: bool,
@@ -67,6 +70,7 @@ impl Rx {
             timer: Timer::new(move || timed.call())?,
             last: jiffies(),
             stalled: false,
+            waited: false,
             useful: false,
             split,
         };
@@ -84,32 +88,39 @@ impl Rx {
                 break;
             }
             self.calls.take();
+            if !self.queue.shared.is_broken() {
+                if let Err(Overrun { claimed, possible }) = self.serve(thread) {
+                    dev_err!(
+                        self.queue.shared.dev.dev(),
+                        "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
+                    );
+                    self.queue.shared.set_broken();
+                }
+            }
             if self.queue.shared.is_broken() {
+                // What waits, the memory of other guests perhaps, would do so as long as there is the
+                // vif.
+                self.next = None;
+                self.queue.set_calls(None);
                 thread.wait(|| false);
                 break;
-            }
-            if let Err(Overrun { claimed, possible }) = self.serve(thread) {
-                dev_err!(
-                    self.queue.shared.dev.dev(),
-                    "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
-                );
-                self.queue.shared.set_broken();
-                continue;
             }
             self.expire();
             // What is wrong with the ring is found when it is looked at again.
             let _ = self.watch_stall();
             self.set_timer();
-            self.calls.wait_for_room(self.next.is_some());
+            let useful = core::mem::take(&mut self.useful);
+            let waits = self.next.is_some();
+            self.calls.wait_for_room(waits, useful || !self.waited);
+            self.waited = waits;
             if self.split {
-                give_eoi(&self.channel, core::mem::take(&mut self.useful));
+                give_eoi(&self.channel, useful);
+            } else if waits {
+                give_eoi_for_room(&self.channel);
             }
             thread.cond_resched();
         }
         self.next = None;
-        if core::mem::take(&mut self.stalled) {
-            self.queue.shared.set_stalled(false);
-        }
     }
 
     /// Sends as many packets as there is room for.
@@ -140,6 +151,7 @@ impl Rx {
             let need = send.entries();
             if self.ring.unconsumed()? < need {
                 self.flush();
+                thread.cond_resched();
                 if !self.ring.final_check_for(need)? {
                     self.next = Some(skb);
                     self.need = need;
@@ -222,10 +234,11 @@ impl Rx {
 
     /// Drops what has waited for too long: the memory may be another guest's.
     fn expire(&mut self) {
-        let (now, timeout) = (jiffies(), self.queue.shared.drain_timeout());
+        let timeout = self.queue.shared.drain_timeout();
+        // The clock is read after what it is compared with: a packet may have come just now.
         while self
             .waits_since()
-            .is_some_and(|since| now.wrapping_sub(since) >= timeout)
+            .is_some_and(|since| jiffies().wrapping_sub(since) >= timeout)
         {
             drop(self.next.take().or_else(|| self.queue.dequeue()));
             self.need = 0;

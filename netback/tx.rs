@@ -119,7 +119,6 @@ impl Tx {
     ) -> usize {
         if queue.shared.is_broken() {
             // No EOI: this front end will not be heard again.
-            context.complete(0);
             return 0;
         }
         let taken = match self.take(queue, budget.min(BATCH)) {
@@ -130,7 +129,6 @@ impl Tx {
                     "front end breaks the rules: {why:?}; vif disabled\n"
                 );
                 queue.shared.set_broken();
-                context.complete(0);
                 return 0;
             }
         };
@@ -218,7 +216,7 @@ impl Tx {
                 return Err(e);
             }
         }
-        if let Some(skb) = self.fill.last() {
+        if let Some(mut skb) = self.fill.last() {
             skb.set_checksum(match packet.checksum() {
                 Checksum::Blank => net::Checksum::Blank,
                 Checksum::Good => net::Checksum::Right,

@@ -16,7 +16,9 @@ use core::sync::atomic::{
 use kernel::time::msecs_to_jiffies;
 use xenbus::{
     lock::SpinLockIrq,
-    net::{self, Features, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, Stats},
+    net::{
+        self, Features, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, SkBuffMut, Stats,
+    },
     new_spinlock_irq,
     prelude::*,
     protocol::netif::{Extras, FlowHash, Gso, HashKind, Multicast, MulticastFilter, Rate},
@@ -126,8 +128,16 @@ impl Shared {
             if self.stalled.fetch_add(1, Relaxed) == 0 {
                 self.net.set_carrier(false);
             }
-        } else if self.stalled.fetch_sub(1, Relaxed) == 1 && !self.is_broken() {
-            self.net.set_carrier(true);
+        } else if self.stalled.fetch_sub(1, Relaxed) == 1 {
+            self.raise_carrier();
+        }
+    }
+
+    /// The front end is served; unless it has been found to break the rules meanwhile.
+    fn raise_carrier(&self) {
+        self.net.set_carrier(true);
+        if self.is_broken() {
+            self.net.set_carrier(false);
         }
     }
 
@@ -261,7 +271,7 @@ impl Vif {
             | Features::TSO6
             | Features::FRAGLIST;
         let settings = Settings {
-            features: hw_features | Features::RXCSUM | Features::GSO_ROBUST,
+            features: hw_features | Features::RXCSUM,
             hw_features,
             max_mtu: MAX_MTU,
             mac: MAC,
@@ -298,7 +308,7 @@ impl Vif {
             }
         }
         net.update_features();
-        net.set_carrier(true);
+        self.shared.raise_carrier();
         net.wake_all_queues();
         // What the guest has sent before the interface was ready.
         for queue in self.queues.iter() {
@@ -343,10 +353,10 @@ impl Operations for Vif {
         queue.enqueue(skb);
     }
 
-    fn select_queue(&self, skb: &mut SkBuff) -> u16 {
+    fn select_queue(&self, skb: SkBuffMut<'_>) -> u16 {
         let (net, spread) = (&self.shared.net, &self.shared.spread);
         if spread.is_on() {
-            let hash = spread.hash(skb);
+            let hash = spread.hash(&skb);
             return spread.queue(hash, net.queues()) as u16;
         }
         net.pick_queue(skb)

@@ -10,7 +10,8 @@ use core::sync::atomic::{
 use kernel::dev_alert;
 use xenbus::{
     net::{
-        self, Features, GsoKind, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff, Stats,
+        self, Features, GsoKind, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff,
+        SkBuffMut, Stats,
     },
     prelude::*,
     protocol::netif::MAX_TX_SIZE,
@@ -166,7 +167,7 @@ impl Operations for Interface {
         queue.target().send(skb);
     }
 
-    fn select_queue(&self, skb: &mut SkBuff) -> u16 {
+    fn select_queue(&self, mut skb: SkBuffMut<'_>) -> u16 {
         match self.shared.net.queues() {
             0 | 1 => 0,
             count => (skb.flow_hash() % count) as u16,

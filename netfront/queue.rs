@@ -94,6 +94,12 @@ impl Queue {
     /// Sends a packet, or drops it.
     #[inline]
     pub(crate) fn send(&self, skb: SkBuff) {
+        if self.shared.is_broken() {
+            // Before the lock: the message about that may be written under it, to a console that
+            // sends it by this very interface.
+            self.counts.tx_dropped.add(1);
+            return;
+        }
         let len = skb.len() as u64;
         let sent = Tx::prepare(skb, &self.shared).and_then(|ready| {
             let mut tx = self.tx.lock();
@@ -152,26 +158,28 @@ impl Poll for Queue {
         if !self.shared.is_broken() {
             tx_useful = self.reclaim().unwrap_or(false);
         }
+        // Without a budget, whoever polls wants what was sent done with, and no more; it may be here
+        // in the midst of anything, also of what is done under the lock.
+        if budget == 0 {
+            return 0;
+        }
         let mut rx = self.rx.lock();
         let rx = match &mut *rx {
             Some(rx) if !self.shared.is_broken() => rx,
-            // No EOI: a back end that has broken the rules will not be heard again.
-            _ => {
-                context.complete(0);
-                return 0;
-            }
+            _ => return 0,
         };
         let done = rx.receive(self, context, budget);
-        // Without a budget, whoever polls wants what was sent done with, and no more.
-        if budget > 0 {
-            rx.refill(self);
+        // No EOI: a back end that has broken the rules will not be heard again.
+        if self.shared.is_broken() {
+            return done;
         }
+        rx.refill(self);
         rx.channels().tx_useful(tx_useful);
-        if done < budget && !self.shared.is_broken() {
+        if done < budget {
             context.complete(done);
             if self.has_answers() || rx.final_check(&self.shared) {
                 context.schedule();
-            } else {
+            } else if !self.shared.is_broken() {
                 rx.channels().give_eoi();
             }
         }

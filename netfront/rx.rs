@@ -100,7 +100,8 @@ impl Rx {
     pub(crate) fn refill(&mut self, queue: &Queue) {
         let mut short = false;
         while self.ring.free() > 0 {
-            let Some(page) = self.spare.pop().or_else(|| self.fresh()) else {
+            let page = self.spare.pop();
+            let Some(page) = page.or_else(|| self.fresh(queue.shared.bounces())) else {
                 short = true;
                 break;
             };
@@ -126,8 +127,12 @@ impl Rx {
         }
     }
 
-    fn fresh(&mut self) -> Option<LentPage> {
-        let page = self.pool.alloc()?;
+    /// A page that is not lent yet. `clear`: one that was used before is to show nothing of that.
+    fn fresh(&mut self, clear: bool) -> Option<LentPage> {
+        let mut page = self.pool.alloc()?;
+        if clear {
+            page.clear();
+        }
         LentPage::new(page, self.domid, &mut self.reserve).ok()
     }
 

@@ -58,13 +58,16 @@ impl Tx {
     #[inline]
     pub(crate) fn prepare(mut skb: SkBuff, shared: &Shared) -> Option<Ready> {
         let mut first = skb.parts().next()?.len;
-        // The back end wants the Ethernet header in the first part; one that is not trusted must see
-        // nothing but the packet.
-        if shared.bounces() || first < ETH_HLEN as usize {
-            skb = skb.copy_to_own_pages()?;
-            first = skb.parts().next()?.len;
-        }
         let mut parts = skb.parts().count();
+        // The back end wants the Ethernet header in the first part; one that is not trusted must see
+        // nothing but the packet; and one that takes a single part only may get one that crosses the
+        // end of a page by chance.
+        if shared.bounces() || first < ETH_HLEN as usize || !shared.takes_parts(parts) {
+            let copy = skb.copy_to_own_pages()?;
+            core::mem::replace(&mut skb, copy).consume();
+            first = skb.parts().next()?.len;
+            parts = skb.parts().count();
+        }
         if parts > NR_SLOTS_MIN {
             skb.linearize().ok()?;
             parts = skb.parts().count();

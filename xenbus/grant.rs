@@ -170,6 +170,23 @@ impl Grant {
         }
     }
 
+    /// As the drop, for memory that has no count of references, as that of small objects has none:
+    /// the grant table takes no reference on it. Its owner must never free it if the other end has it
+    /// mapped. Sleeps.
+    pub fn end_later(mut self) {
+        let gref = core::mem::take(&mut self.gref);
+        if gref == 0 {
+            return;
+        }
+        // The grant table wants a page that it frees at the end: any one. Without one, the reference
+        // is never used again.
+        if let Ok(page) = Page::alloc_page(GFP_KERNEL) {
+            // SAFETY: The reference is ours, and forgotten; so is the page.
+            unsafe { bindings::gnttab_end_foreign_access(gref, page.as_ptr().cast()) };
+            core::mem::forget(page);
+        }
+    }
+
     /// Like [`Grant::try_end`], in place: whether the access has ended.
     #[inline]
     pub fn end(&mut self) -> bool {

@@ -36,5 +36,5 @@ pub use self::{
     napi::{Napi, Poll, PollContext},
     pool::{PagePool, PoolPage},
     queues::{max_queues, Count, Queues},
-    skb::{Checksum, Gso, GsoKind, Part, SkBuff, MAX_FRAGMENTS},
+    skb::{Checksum, Gso, GsoKind, Part, SkBuff, SkBuffMut, MAX_FRAGMENTS},
 };

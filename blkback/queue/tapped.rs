@@ -3,6 +3,7 @@
 //! A queue and its tap, if there is one: when the tap is called, and what it is called with.
 
 use super::Queue;
+use crate::bio;
 use crate::tap::{Bell, Desk, Load, Tapped, OWN_REQUESTS};
 use kernel::{
     dev_err,
@@ -133,13 +134,16 @@ impl Queue {
                 || tap.queue.attention()
                 || !self.tap.arrived.is_empty()
                 || self.stage.any_tap_done()
-                || (round == 0 && self.tap.load.divert);
+                || (round == 0 && self.tap.load.restless);
             if !work {
                 return;
             }
             let queue = tap.queue.clone();
-            let bad = self.at_desk(false, |desk| queue.pass(desk));
-            self.stage.send();
+            let bad = bio::plugged(|| {
+                let bad = self.at_desk(false, |desk| queue.pass(desk));
+                self.stage.send();
+                bad
+            });
             self.back_off(bad, thread);
             // What the disk has done by now is not in its list any more, so that it wakes nobody.
             self.tap.more = self.finish(thread);

@@ -56,6 +56,8 @@ pub(super) struct Coming {
     entry: Entry,
     status: i16,
     failed: bool,
+    /// The disk is to do it.
+    pass: bool,
 }
 
 /// How many are worked on at a time.
@@ -192,7 +194,8 @@ impl Inner {
                 }
             };
             let here = response.flags & flag::GUEST != 0;
-            let done = response.status == status::OKAY;
+            let pass = response.flags & flag::PASS != 0;
+            let done = response.status == status::OKAY && !pass;
             if let Some(entry) = self.sent.get(response.id) {
                 if entry.op == op::READ && entry.piece.pages == 0 && done && !here {
                     // There is nothing that could be given to the guest.
@@ -229,6 +232,7 @@ impl Inner {
                     _ => status::ERROR,
                 },
                 failed,
+                pass,
             });
         }
         program.copies.run(|index| {
@@ -238,7 +242,9 @@ impl Inner {
         });
         for coming in batch.iter() {
             program.pieces.give(coming.entry.piece);
-            if coming.failed {
+            if coming.pass {
+                desk.to_disk(coming.entry.request);
+            } else if coming.failed {
                 desk.refuse(coming.entry.request);
             } else {
                 desk.answer(coming.entry.request, coming.status);

@@ -5,24 +5,8 @@
 # timeout: 3000
 . /payload/tests/block.inc
 
-cp /proc/kallsyms "$LAB_DIR/dom0.symbols"
-cat /proc/xen/xensyms >"$LAB_DIR/xen.symbols"
-
-marked() {
-	local pair=$1 job=$2 name rw block depth requests rest
-	IFS=: read -r name rw block depth requests rest <<<"$job"
-	[ "$pair" = none ] || guest_run bench 'grep -E "\[(xen_)?blkfront|\[rust_xenbus" /proc/kallsyms' >"$LAB_DIR/${pair/\//-}.guest.symbols"
-	grep '\[' /proc/kallsyms >"$LAB_DIR/${pair/\//-}.dom0.symbols"
-	# the first warms up: what is kept mapped, the slabs
-	bench_job "$pair" "$job" warm || not_ok "$pair: $job"
-	bench-mark
-	bench_job "$pair" "$job" few || not_ok "$pair: $job"
-	bench-mark
-	bench_job "$pair" "$name:$rw:$block:$depth:$((requests * 3)):$rest" many || not_ok "$pair: $job"
-	bench-mark
-}
-
+bench_symbols
 for pair in $BENCH_PAIRS; do
-	bench_jobs "$pair" marked
+	bench_jobs "$pair" bench_marked
 done
 ok "profiled"

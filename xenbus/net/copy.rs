@@ -5,7 +5,7 @@
 //!
 //! C header: [`include/xen/grant_table.h`](srctree/include/xen/grant_table.h)
 
-use super::skb::{Cursor, SkBuff, MAX_FRAGMENTS};
+use super::skb::{Cursor, SkBuff, SkBuffMut, MAX_FRAGMENTS};
 use crate::bindings;
 use kernel::{
     page::{Page, PAGE_SIZE},
@@ -158,8 +158,9 @@ impl<T> Fill<T> {
     }
 
     /// The packet that was begun last, for what is known of it. Its data are not there yet.
-    pub fn last(&mut self) -> Option<&mut SkBuff> {
-        self.packets.last_mut().map(|packet| &mut packet.skb)
+    pub fn last(&mut self) -> Option<SkBuffMut<'_>> {
+        let packet = self.packets.last_mut()?;
+        Some(SkBuffMut::new(&mut packet.skb))
     }
 
     /// The next `len` bytes of the packet are those at `offset` of the page that `gref` stands for.

@@ -4,13 +4,17 @@
 //!
 //! C header: [`include/linux/netdevice.h`](srctree/include/linux/netdevice.h)
 
-use super::{ethtool, skb::SkBuff};
+use super::{
+    ethtool,
+    skb::{SkBuff, SkBuffMut},
+};
 use crate::{bindings, device::Device};
 use core::{
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
     ops::BitOr,
     ptr::NonNull,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use kernel::{
     bindings::{net_device, sk_buff},
@@ -143,7 +147,11 @@ pub fn without_softirqs<R>(f: impl FnOnce() -> R) -> R {
 ///
 /// The pointer is to a device that `alloc_netdev_mqs` has made, which is not registered any more
 /// when this is dropped.
-pub struct NetDev(NonNull<net_device>);
+pub struct NetDev {
+    dev: NonNull<net_device>,
+    /// It has been registered, or that has been tried.
+    used: AtomicBool,
+}
 
 // SAFETY: What is offered is synchronized by the network stack, or is a word that is read.
 unsafe impl Send for NetDev {}
@@ -163,11 +171,15 @@ impl NetDev {
         let dev = unsafe { bindings::net_helper_alloc(name.as_char_ptr(), enumerated, queues) };
         let dev = NonNull::new(dev).ok_or(ENOMEM)?;
         // INVARIANT: Just made.
-        Ok(Arc::new(NetDev(dev), GFP_KERNEL)?)
+        let dev = NetDev {
+            dev,
+            used: AtomicBool::new(false),
+        };
+        Ok(Arc::new(dev, GFP_KERNEL)?)
     }
 
     pub(super) fn as_raw(&self) -> *mut net_device {
-        self.0.as_ptr()
+        self.dev.as_ptr()
     }
 
     /// Calls `f` with the name, which an administrator may change.
@@ -276,7 +288,7 @@ impl NetDev {
 
     /// The queue that the stack would choose for a packet, below [`Self::queues`].
     #[inline]
-    pub fn pick_queue(&self, skb: &mut SkBuff) -> u16 {
+    pub fn pick_queue(&self, skb: SkBuffMut<'_>) -> u16 {
         // SAFETY: By the type invariant, and that of the packet.
         unsafe { bindings::net_helper_pick_queue(self.as_raw(), skb.as_raw()) }
     }
@@ -327,12 +339,14 @@ impl NetDev {
         unsafe { bindings::netdev_notify_peers(self.as_raw()) };
     }
 
-    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`]. In soft interrupt
-    /// context.
+    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`] for this device;
+    /// any other is dropped. In soft interrupt context.
     #[inline]
     pub fn receive(&self, skb: SkBuff) {
-        // SAFETY: The packet is the stack's from here on; its device is set.
-        unsafe { bindings::netif_receive_skb(skb.into_raw()) };
+        if skb.is_received_on(self) {
+            // SAFETY: The packet is the stack's from here on; its device is this one.
+            unsafe { bindings::netif_receive_skb(skb.into_raw()) };
+        }
     }
 }
 
@@ -365,7 +379,7 @@ pub trait Operations: Sized + Send + Sync + 'static {
     fn start_xmit(&self, skb: SkBuff);
 
     /// The queue by which a packet is to be sent, below [`NetDev::queues`].
-    fn select_queue(&self, _skb: &mut SkBuff) -> u16 {
+    fn select_queue(&self, _skb: SkBuffMut<'_>) -> u16 {
         kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
     }
 
@@ -432,18 +446,22 @@ pub struct Registration<T: Operations> {
 }
 
 impl<T: Operations> Registration<T> {
-    /// Registers `dev` as a child of `parent`, without a link; from here on `data` is called. Once
-    /// only for each device. Sleeps, and takes the lock of [`rtnl`].
+    /// Registers `dev` as a child of `parent`, without a link; from here on `data` is called. Sleeps,
+    /// and takes the lock of [`rtnl`].
     ///
     /// # Errors
     ///
-    /// `EEXIST` when there is a device of that name.
+    /// `EEXIST` when there is a device of that name; `EBUSY` when this is not the first time for this
+    /// device.
     pub fn new(
         dev: &Arc<NetDev>,
         data: &Arc<T>,
         settings: &Settings,
         parent: &Device,
     ) -> Result<Self> {
+        if dev.used.swap(true, Relaxed) {
+            return Err(EBUSY);
+        }
         let setup = bindings::net_helper_setup {
             ops: &Adapter::<T>::OPS,
             ethtool: &ethtool::Adapter::<T>::OPS,
@@ -551,9 +569,9 @@ impl<T: Operations> Adapter<T> {
         _below: *mut net_device,
     ) -> u16 {
         // SAFETY: Called by the stack, which lends the packet.
-        let mut skb = unsafe { ManuallyDrop::new(SkBuff::from_raw(NonNull::new_unchecked(skb))) };
+        let skb = unsafe { SkBuffMut::from_raw(NonNull::new_unchecked(skb)) };
         // SAFETY: Called by the stack.
-        unsafe { data::<T>(dev) }.select_queue(&mut skb)
+        unsafe { data::<T>(dev) }.select_queue(skb)
     }
 
     unsafe extern "C" fn get_stats64(dev: *mut net_device, to: *mut bindings::rtnl_link_stats64) {

@@ -14,9 +14,15 @@
 /* @enumerated: the name is a pattern, such as "eth%d". */
 struct net_device *net_helper_alloc(const char *name, bool enumerated, unsigned int queues)
 {
-	return alloc_netdev_mqs(sizeof(void *), name,
-				enumerated ? NET_NAME_ENUM : NET_NAME_UNKNOWN, ether_setup, queues,
-				queues);
+	struct net_device *dev;
+
+	dev = alloc_netdev_mqs(sizeof(void *), name,
+			       enumerated ? NET_NAME_ENUM : NET_NAME_UNKNOWN, ether_setup, queues,
+			       queues);
+	/* A packet to be sent is owned, linked into lists, and changed. */
+	if (dev)
+		dev->priv_flags &= ~IFF_TX_SKB_SHARING;
+	return dev;
 }
 EXPORT_SYMBOL_GPL(net_helper_alloc);
 

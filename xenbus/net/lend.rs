@@ -13,8 +13,8 @@ use kernel::prelude::*;
 
 /// Packets whose parts another domain may read, each part by a reference of its own.
 ///
-/// A part has a number, the *slot*, by which the access to it is ended. Dropping it ends all access;
-/// a packet of which the other end does not let go is never freed.
+/// A part has a number, the *slot*, by which the access to it is ended. Dropping it ends all access,
+/// and sleeps; a packet of which the other end does not let go is never freed.
 pub struct LentPackets {
     domid: u16,
     reserve: GrantReserve,
@@ -151,8 +151,14 @@ impl LentPackets {
 impl Drop for LentPackets {
     fn drop(&mut self) {
         for number in 0..self.slots.len() {
-            // What is still mapped stays so for now.
-            let _ = self.end(number as u16);
+            if self.end(number as u16).is_ok() {
+                continue;
+            }
+            let slot = self.slots.get_mut(number);
+            if let Some(grant) = slot.and_then(|slot| slot.grant.take()) {
+                // Parts of a packet are small objects, too. It is forgotten below.
+                grant.end_later();
+            }
         }
         for packet in self.packets.iter_mut() {
             // Its memory must not be used for anything else.

@@ -9,6 +9,10 @@ use super::{
     skb::SkBuff,
 };
 use crate::bindings;
+use core::{
+    cell::Cell,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 use kernel::{ffi::c_int, prelude::*, sync::Arc, types::Opaque};
 
 /// Looks for packets.
@@ -17,19 +21,21 @@ pub trait Poll: Send + Sync + 'static {
     /// it calls [`PollContext::complete`], and arranges for [`Napi::schedule`] at the next one;
     /// otherwise it says `budget` and is called again. With a `budget` of 0 it receives nothing.
     ///
+    /// Fewer than `budget` complete the poll in any case: one that is not completed would never be
+    /// called again, and [`Napi::disable`] would wait for its end forever.
+    ///
     /// In soft interrupt context; not at the same time as itself.
     fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize;
 }
 
-/// A source of packets that is polled while it is busy.
-///
-/// It must be [disabled](Self::disable), or never have been enabled, when it is dropped.
+/// A source of packets that is polled while it is busy. Dropping it disables it first, and sleeps.
 pub struct Napi<P: Poll>(Pin<KBox<Inner<P>>>);
 
 #[pin_data]
 struct Inner<P> {
     #[pin]
     napi: Opaque<bindings::napi_struct>,
+    enabled: AtomicBool,
     poll: Arc<P>,
     dev: Arc<NetDev>,
 }
@@ -41,7 +47,11 @@ unsafe impl<P: Poll> Send for Napi<P> {}
 unsafe impl<P: Poll> Sync for Napi<P> {}
 
 /// A poll that is going on.
-pub struct PollContext<'a>(&'a Opaque<bindings::napi_struct>);
+pub struct PollContext<'a> {
+    napi: &'a Opaque<bindings::napi_struct>,
+    dev: &'a NetDev,
+    completed: Cell<bool>,
+}
 
 impl<P: Poll> Napi<P> {
     /// Has `poll` polled for packets of `dev`; disabled to begin with. Takes the device's lock.
@@ -52,6 +62,7 @@ impl<P: Poll> Napi<P> {
                     // SAFETY: `slot` is valid for writes; all zero is what the stack expects.
                     unsafe { slot.write_bytes(0, 1) };
                 }),
+                enabled: AtomicBool::new(false),
                 poll: poll.clone(),
                 dev: dev.clone(),
             }),
@@ -66,9 +77,22 @@ impl<P: Poll> Napi<P> {
         // SAFETY: The field of an `Inner`, whose drop waits for us.
         let inner = unsafe { &*kernel::container_of!(Opaque::cast_from(napi), Inner<P>, napi) };
         let budget = budget.max(0) as usize;
-        let done = inner.poll.poll(&PollContext(&inner.napi), budget);
-        // More than that is an error.
-        done.min(budget) as c_int
+        let context = PollContext {
+            napi: &inner.napi,
+            dev: &inner.dev,
+            completed: Cell::new(false),
+        };
+        let done = inner.poll.poll(&context, budget);
+        if budget == 0 {
+            // It is netpoll's, which is done with it now.
+            return 0;
+        }
+        if done < budget {
+            context.complete(done);
+        }
+        // Who has completed it must not say that the budget was used up. More is an error.
+        let most = budget.wrapping_sub(context.completed.get().into());
+        done.min(most) as c_int
     }
 
     /// Has it polled at once. In process context; without effect while it is disabled.
@@ -85,16 +109,20 @@ impl<P: Poll> Napi<P> {
         unsafe { bindings::net_helper_napi_schedule(self.0.napi.get()) };
     }
 
-    /// Allows polling. It is disabled now. Sleeps.
+    /// Allows polling. Sleeps.
     pub fn enable(&self, _rtnl: &Rtnl) {
-        // SAFETY: Initialised in `new`, and disabled.
-        unsafe { bindings::napi_enable(self.0.napi.get()) };
+        if !self.0.enabled.swap(true, Relaxed) {
+            // SAFETY: Initialised in `new`, and disabled; the lock keeps `disable` away.
+            unsafe { bindings::napi_enable(self.0.napi.get()) };
+        }
     }
 
-    /// Waits for a poll that is going on, and allows no more of them. It is enabled now. Sleeps.
+    /// Waits for a poll that is going on, and allows no more of them. Sleeps.
     pub fn disable(&self, _rtnl: &Rtnl) {
-        // SAFETY: Initialised in `new`, and enabled.
-        unsafe { bindings::napi_disable(self.0.napi.get()) };
+        if self.0.enabled.swap(false, Relaxed) {
+            // SAFETY: Initialised in `new`, and enabled; the lock keeps `enable` away.
+            unsafe { bindings::napi_disable(self.0.napi.get()) };
+        }
     }
 
     /// What is polled.
@@ -111,32 +139,43 @@ impl<P: Poll> Napi<P> {
 
 impl<P: Poll> Drop for Napi<P> {
     fn drop(&mut self) {
-        // SAFETY: Added in `new`, and nobody can schedule it any more.
-        unsafe { bindings::net_helper_napi_del(self.0.napi.get()) };
+        // SAFETY: Added in `new`, and nobody can schedule or enable it any more.
+        unsafe {
+            if self.0.enabled.load(Relaxed) {
+                bindings::napi_disable(self.0.napi.get());
+            }
+            bindings::net_helper_napi_del(self.0.napi.get());
+        }
     }
 }
 
 impl PollContext<'_> {
     /// Says that there are no more packets for now, after `done` of them. False: it is polled again
-    /// in any case.
+    /// in any case, or it has been said already.
     #[inline]
     pub fn complete(&self, done: usize) -> bool {
-        // SAFETY: It is being polled.
-        unsafe { bindings::napi_complete_done(self.0.get(), done as c_int) }
+        if self.completed.replace(true) {
+            return false;
+        }
+        // SAFETY: It is being polled, and has not been completed.
+        unsafe { bindings::napi_complete_done(self.napi.get(), done as c_int) }
     }
 
     /// Has it polled again, after [`Self::complete`].
     #[inline]
     pub fn schedule(&self) {
         // SAFETY: It is initialised.
-        unsafe { bindings::net_helper_napi_schedule(self.0.get()) };
+        unsafe { bindings::net_helper_napi_schedule(self.napi.get()) };
     }
 
-    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`], which may be
-    /// joined with others of its flow.
+    /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`] for the device that
+    /// is polled, and which may be joined with others of its flow; any other is dropped.
     #[inline]
     pub fn receive(&self, skb: SkBuff) {
-        // SAFETY: The packet is the stack's from here on; its device is set. It is being polled.
-        unsafe { bindings::net_helper_gro_receive(self.0.get(), skb.into_raw()) };
+        if skb.is_received_on(self.dev) {
+            // SAFETY: The packet is the stack's from here on; its device is this one. It is being
+            // polled.
+            unsafe { bindings::net_helper_gro_receive(self.napi.get(), skb.into_raw()) };
+        }
     }
 }

@@ -80,6 +80,17 @@ impl PoolPage {
         }
     }
 
+    /// Fills the page with zeroes: what was in it when it came back may be the stack's, which decrypts
+    /// packets in their place.
+    pub fn clear(&mut self) {
+        // SAFETY: Pages of a pool are not in high memory; the page is ours.
+        unsafe {
+            bindings::xenbus_helper_page_address(self.0.as_ptr())
+                .cast::<u8>()
+                .write_bytes(0, kernel::page::PAGE_SIZE);
+        }
+    }
+
     /// The page itself, which is not given back to the pool any more.
     pub(super) fn into_raw(self) -> *mut kernel::bindings::page {
         let page = self.0.as_ptr();

@@ -6,7 +6,12 @@
 
 use super::{device::NetDev, pool::PoolPage};
 use crate::bindings;
-use core::{marker::PhantomData, ptr, ptr::NonNull};
+use core::{
+    marker::PhantomData,
+    mem::ManuallyDrop,
+    ops::Deref,
+    ptr::{self, NonNull},
+};
 use kernel::{
     bindings::{sk_buff, skb_shared_info},
     error::to_result,
@@ -382,6 +387,17 @@ impl SkBuff {
         Ok(())
     }
 
+    /// Whether the packet has been through [`Self::receive_on`] with this device.
+    #[inline]
+    pub(super) fn is_received_on(&self, dev: &NetDev) -> bool {
+        // SAFETY: By the type invariant.
+        let of = unsafe {
+            let link = (*self.as_raw()).__bindgen_anon_1.__bindgen_anon_1;
+            link.__bindgen_anon_1.dev
+        };
+        of == dev.as_raw()
+    }
+
     /// Looks for the transport header of a packet that has been received.
     #[inline]
     pub fn probe_transport(&mut self) {
@@ -408,13 +424,6 @@ impl SkBuff {
     pub fn clear_hash(&mut self) {
         // SAFETY: By the type invariant.
         unsafe { bindings::net_helper_clear_hash(self.as_raw()) };
-    }
-
-    /// A hash of the packet's flow.
-    #[inline]
-    pub fn flow_hash(&mut self) -> u32 {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::net_helper_flow_hash(self.as_raw()) }
     }
 
     /// The `N`-th number that its present owner has noted, see [`Self::set_note`].
@@ -445,6 +454,55 @@ impl Drop for SkBuff {
     fn drop(&mut self) {
         // SAFETY: Ours to free, by the type invariant.
         unsafe { bindings::net_helper_free_skb(self.as_raw()) };
+    }
+}
+
+/// A packet that is somebody else's, lent. Things can be said of it, but it stays where it is: by a
+/// `&mut SkBuff` it could be taken, and another one left in its place.
+pub struct SkBuffMut<'a>(ManuallyDrop<SkBuff>, PhantomData<&'a mut SkBuff>);
+
+impl<'a> SkBuffMut<'a> {
+    /// # Safety
+    ///
+    /// Nobody else uses the packet for as long as the value lives.
+    #[inline]
+    pub(super) unsafe fn from_raw(skb: NonNull<sk_buff>) -> Self {
+        // INVARIANT: By the safety requirements; it is never freed by this.
+        SkBuffMut(ManuallyDrop::new(SkBuff(skb)), PhantomData)
+    }
+
+    #[inline]
+    pub(super) fn new(skb: &'a mut SkBuff) -> Self {
+        // SAFETY: It is borrowed.
+        unsafe { Self::from_raw(skb.0) }
+    }
+
+    /// A hash of the packet's flow.
+    #[inline]
+    pub fn flow_hash(&mut self) -> u32 {
+        // SAFETY: By the type invariant.
+        unsafe { bindings::net_helper_flow_hash(self.as_raw()) }
+    }
+
+    /// As [`SkBuff::set_checksum`].
+    #[inline]
+    pub fn set_checksum(&mut self, checksum: Checksum) {
+        self.0.set_checksum(checksum);
+    }
+
+    /// As [`SkBuff::set_gso`].
+    #[inline]
+    pub fn set_gso(&mut self, gso: Gso) {
+        self.0.set_gso(gso);
+    }
+}
+
+impl Deref for SkBuffMut<'_> {
+    type Target = SkBuff;
+
+    #[inline]
+    fn deref(&self) -> &SkBuff {
+        &self.0
     }
 }
 

@@ -7,6 +7,8 @@ report    the table on the terminal, JSON
 svg       bar charts
 profile   where the instructions of a request go
 symbols   addresses to names
+taps      what taps cost
+pauses    how long a guest had to wait
 cli       the command line
 """
 

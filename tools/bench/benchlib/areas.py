@@ -14,7 +14,7 @@ XEN = [
     ("entry and exit", r"."),
 ]
 KERNEL = [
-    ("our drivers, or the C ones", r"\[(blkfront|blkback|rust_xenbus|xen_blkfront|xen_blkback)\]|blk(front|back)_helper"),
+    ("our drivers, or the C ones", r"\[(blkfront|blkback|blktap|rust_xenbus|xen_blkfront|xen_blkback)\]|blk(front|back)_helper"),
     ("memcpy, memset", r"^(__)?mem(cpy|set|move)"),
     ("page tables of a PV domain", r"mfn_to_pfn|p[tmug4]+d?_val|make_p|pte|zap_|phys_to_machine"),
     ("grants", r"gnttab|free_entries|grant|foreign_p2m|p2m|xenbus_helper|lookup_address|xen_page"),

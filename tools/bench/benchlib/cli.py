@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from . import jobs, measure, polling, profile, report, scale, svg
+from . import jobs, measure, polling, profile, report, scale, svg, taps
 from xenlab.progress import Failure, kill_children, say
 
 
@@ -33,6 +33,10 @@ def arguments():
                         help="instead: time and memory of a disk more, with 1, 16 and 64 disks")
     parser.add_argument("--polling", action="store_true",
                         help="instead: event channels against polling, in real time; on a quiet machine")
+    parser.add_argument("--tap", action="store_true",
+                        help="instead: what taps cost, compared to the same disk without one")
+    parser.add_argument("--taps", metavar="LIST", default="",
+                        help="with --tap: only these, with commas, of %s" % ", ".join(t.name for t in taps.TAPS))
     parser.add_argument("--top", type=int, default=15, metavar="N", help="symbols that --profile lists (15)")
     parser.add_argument("--list", action="store_true", help="list the jobs")
     parser.add_argument("-v", "--verbose", action="store_true", help="show all that the boot prints")
@@ -65,9 +69,16 @@ def refuse(args, mode, *names):
 
 def command(args):
     if args.list:
-        for job in jobs.JOBS:
+        for job in taps.JOBS if args.tap else jobs.JOBS:
             print("%-20s %d requests" % (job.name, job.requests))
         return 0
+    if args.tap:
+        refuse(args, "tap", "pairs", "polling", "scale")
+        if args.profile:
+            refuse(args, "profile", "only", "repeat")
+        return taps.command(args)
+    if args.taps:
+        raise Failure("--taps goes with --tap")
     pairs = chosen_pairs(args)
     if args.profile:
         refuse(args, "profile", "only", "repeat")

@@ -7,6 +7,8 @@ PAIRS = ["c/c", "ours/ours", "ours/c", "c/ours", "c/qemu", "none"]
 NAMES = {"c/c": "C/C", "ours/ours": "ours/ours", "ours/c": "ours/C", "c/ours": "C/ours",
          "c/qemu": "C/QEMU", "ours/qemu": "ours/QEMU", "none": "no split",
          "c/c-map": "C/C, mapped", "ours/ours-map": "ours/ours, mapped", "c/ours-map": "C/ours, mapped"}
+# How all that is measured is called; others add theirs.
+TITLES = dict(NAMES)
 
 
 class Job:

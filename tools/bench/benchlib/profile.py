@@ -86,26 +86,25 @@ def difference(marks, requests, symbols):
                 yield domain + " " + kind, name, runs * n, runs if start else 0
 
 
-def read(directory, pairs, chosen, requests):
-    """The profiles that a boot has left in its directory."""
-    logs = os.path.join(directory, "dom0", "profile")
+def read(directory, order, requests):
+    """The profiles that a boot has left in its directory; order: pairs and jobs, as measured."""
+    logs, = (os.path.dirname(p) for p in glob.glob(os.path.join(directory, "dom0", "*", "xen.symbols")))
     xen = Symbols(os.path.join(logs, "xen.symbols"))
     with open(os.path.join(logs, "dom0.symbols")) as f, open(os.path.join(logs, "kernel.symbols"), "w") as g:
         g.writelines(line for line in f if "[" not in line)
-    result, number = [], 0
-    for pair in pairs:
-        symbols = {("dom0", "Xen"): xen, ("guest", "Xen"): xen}
-        for domain in ("dom0", "guest"):
-            path = os.path.join(logs, "%s.%s.symbols" % (pair.replace("/", "-"), domain))
-            symbols[domain, "kernel"] = Symbols(os.path.join(logs, "kernel.symbols"),
-                                                *[path] if os.path.exists(path) else [])
-        for job in chosen:
-            marks = [os.path.join(directory, "blocks.%d" % (number + i)) for i in (1, 2, 3)]
-            number += 3
-            profile = Profile(pair, job.name)
-            for values in difference(marks, 2 * requests, symbols):
-                profile.add(*values)
-            result.append(profile)
+    result, symbols, last = [], {("dom0", "Xen"): xen, ("guest", "Xen"): xen}, None
+    for number, (pair, job) in enumerate(order):
+        if pair != last:
+            for domain in ("dom0", "guest"):
+                path = os.path.join(logs, "%s.%s.symbols" % (pair.replace("/", "-"), domain))
+                symbols[domain, "kernel"] = Symbols(os.path.join(logs, "kernel.symbols"),
+                                                    *[path] if os.path.exists(path) else [])
+            last = pair
+        marks = [os.path.join(directory, "blocks.%d" % (3 * number + i)) for i in (1, 2, 3)]
+        profile = Profile(pair, job.name)
+        for values in difference(marks, 2 * requests, symbols):
+            profile.add(*values)
+        result.append(profile)
     return result
 
 
@@ -135,7 +134,7 @@ def call_rows(profiles):
 
 def tables(profiles, top, markdown=False):
     """By part and by area, all profiles side by side; then each one's functions."""
-    rows = [["instructions a request"] + ["%s %s" % (p.job, jobs.NAMES[p.pair]) for p in profiles]]
+    rows = [["instructions a request"] + ["%s %s" % (p.job, jobs.TITLES[p.pair]) for p in profiles]]
     for part in PARTS:
         rows.append([part] + ["%.0f" % p.parts.get(part, 0) for p in profiles])
     rows.append(["sum"] + ["%.0f" % p.total for p in profiles])
@@ -143,7 +142,7 @@ def tables(profiles, top, markdown=False):
     lines += [""] + layout([["by area"] + rows[0][1:]] + list(area_rows(profiles)), markdown)
     lines += [""] + layout([["calls a request"] + rows[0][1:]] + list(call_rows(profiles)), markdown)
     for p in profiles:
-        rows = [["%s %s" % (p.job, jobs.NAMES[p.pair]), "instructions", "part", "calls"]]
+        rows = [["%s %s" % (p.job, jobs.TITLES[p.pair]), "instructions", "part", "calls"]]
         for n, calls, part, name in p.top(top):
             rows.append(["%s: %s" % (part, name), "%.0f" % n, "%.1f %%" % (100 * n / p.total),
                          "%.2f" % calls if calls else "-"])
@@ -152,7 +151,7 @@ def tables(profiles, top, markdown=False):
 
 
 def chart(profiles):
-    columns = [("%s\n%s" % (re.sub("-4k", "", p.job), jobs.NAMES[p.pair]),
+    columns = [("%s\n%s" % (re.sub("-4k", "", p.job), jobs.TITLES[p.pair]),
                 {k: n / 1000 for k, n in p.parts.items()}) for p in profiles]
     return svg.stacks("Instructions of a request, in thousands, by where they run", "1000", PARTS, columns)
 
@@ -174,11 +173,13 @@ def command(args, pairs):
     lab, built = measure.prepare()
     boot = Profiled(lab, built, measure.Results(), measure.settings(args, pairs, chosen, requests),
                     args.verbose, "profile.sh")
-    good = boot.run()
+    return 0 if boot.run() and show(boot, [(p, j) for p in pairs for j in chosen], args) else 1
+
+
+def show(boot, order, args):
+    """Print, and write, what a boot has counted."""
     directory = os.path.join(boot.directory, "boot%d" % boot.boots)
-    if not good:
-        return 1
-    profiles = read(directory, pairs, chosen, requests)
+    profiles = read(directory, order, jobs.QUICK_REQUESTS if args.quick else REQUESTS)
     for path in glob.glob(os.path.join(directory, "blocks.*")):
         os.unlink(path)
     say("\n" + tables(profiles, args.top, args.markdown))
@@ -187,4 +188,4 @@ def command(args, pairs):
     if args.svg:
         with open(args.svg, "w") as f:
             f.write(chart(profiles))
-    return 0
+    return True

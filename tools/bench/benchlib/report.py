@@ -23,7 +23,7 @@ def layout(rows, markdown):
 def table(results, pairs, jobs, requests=None, markdown=False):
     """IOPS and the ratio to the first pair; then counts for each request."""
     base = pairs[0]
-    rows = [["requests/s"] + [names.NAMES[p] for p in pairs]]
+    rows = [["requests/s"] + [names.TITLES[p] for p in pairs]]
     for job in jobs:
         row = [job.name]
         for pair in pairs:
@@ -36,9 +36,9 @@ def table(results, pairs, jobs, requests=None, markdown=False):
     spreads = [s for s in spreads if s[0] is not None]
     if spreads:
         lines += ["", "Repetitions differ by at most %.1f %% (%s, %s)."
-                  % (100 * max(spreads)[0], names.NAMES[max(spreads)[1]], max(spreads)[2])]
+                  % (100 * max(spreads)[0], names.TITLES[max(spreads)[1]], max(spreads)[2])]
     for key, title in COUNTS:
-        rows = [[title + " a request"] + [names.NAMES[p] for p in pairs]]
+        rows = [[title + " a request"] + [names.TITLES[p] for p in pairs]]
         for job in jobs:
             values = [results.per_request(p, job.name, key, requests or job.requests) for p in pairs]
             rows.append([job.name] + ["-" if v is None else "%.2f" % v for v in values])
@@ -64,7 +64,8 @@ def write_json(path, results, pairs, jobs, requests, kernel):
     with open(path, "w") as f:
         json.dump({"kernel": kernel, "mode": "exact, 2 ns an instruction, vCPUs pinned",
                    "disks": {"null": "null_blk queue_mode=2 irqmode=0",
-                             "image": "a loop device on a file in dom0's memory"},
+                             "image": "a loop device on a file in dom0's memory",
+                             "ram": "brd in dom0"},
                    "compared_to": pairs[0],
                    "figures": figures}, f, indent=1)
         f.write("\n")

@@ -31,7 +31,7 @@ def table(results, pairs, markdown):
     for pair in pairs:
         for count in [0] + COUNTS:
             for sample in results.samples.get((pair, str(count)), ()):
-                rows.append(["%s, %d" % (jobs.NAMES[pair], count)] + [
+                rows.append(["%s, %d" % (jobs.TITLES[pair], count)] + [
                     "-" if key.endswith(("_kb", "_ms")) and not count else "%d" % sample[key]
                     for key, _ in COLUMNS])
     return "\n".join(layout(rows, markdown))

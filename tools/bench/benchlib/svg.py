@@ -5,7 +5,8 @@ from xml.sax.saxutils import escape
 
 from . import jobs as names
 
-COLOURS = ["#888888", "#c4551c", "#e3a25b", "#4878a8", "#9dbbd4", "#5d9a5d", "#b3a0c8", "#d8d8d8"]
+COLOURS = ["#888888", "#c4551c", "#e3a25b", "#4878a8", "#9dbbd4", "#5d9a5d", "#b3a0c8", "#d8d8d8",
+           "#8c564b", "#2f4b7c", "#f2c14e", "#7fb7be"]
 
 
 class Chart:
@@ -37,11 +38,13 @@ class Chart:
 
     def legend(self, labels):
         x = self.LEFT
-        for label, colour in zip(labels, COLOURS):
+        for i, label in enumerate(labels):
+            colour = COLOURS[i % len(COLOURS)]
             self.parts.append('<rect x="%d" y="%d" width="10" height="10" fill="%s"/>'
                               % (x, self.UPPER + self.HEIGHT + 48, colour))
             self.text(x + 14, self.UPPER + self.HEIGHT + 57, label, anchor="start")
             x += 28 + 7 * len(label)
+        self.width = max(self.width, x)
 
     def __str__(self):
         height = self.UPPER + self.HEIGHT + self.LOWER
@@ -53,16 +56,17 @@ class Chart:
 def groups(title, labels, columns):
     """Bars side by side, compared to the first label's: columns are (name, [a ratio for each label])."""
     top = max(1.2, 1.05 * max(max(values) for _, values in columns))
-    chart = Chart(title, max(640, Chart.LEFT + Chart.RIGHT + 120 * len(columns)), top, "ratio")
+    wide = max(100, 22 * len(labels))
+    chart = Chart(title, max(640, Chart.LEFT + Chart.RIGHT + (wide + 20) * len(columns)), top, "ratio")
     for i, (name, values) in enumerate(columns):
-        at = Chart.LEFT + 120 * i + 10
+        at = Chart.LEFT + (wide + 20) * i + 10
         for k, value in enumerate(values):
-            width = 100 / len(labels)
-            chart.bar(at + k * width, width - 2, 0, value, COLOURS[k])
+            width = wide / len(labels)
+            chart.bar(at + k * width, width - 2, 0, value, COLOURS[k % len(COLOURS)])
             if value:
                 chart.text(at + (k + 0.5) * width - 1, chart.y(value) - 3, "%.2f" % value, size=9)
         for line, word in enumerate(name.split("\n")):
-            chart.text(at + 50, Chart.UPPER + Chart.HEIGHT + 16 + 14 * line, word)
+            chart.text(at + wide / 2, Chart.UPPER + Chart.HEIGHT + 16 + 14 * line, word)
     chart.legend(labels)
     return str(chart)
 
@@ -70,8 +74,8 @@ def groups(title, labels, columns):
 def ratios(results, pairs, jobs):
     """Requests a second of each pair, compared to the first; "no split" is off the scale, and left out."""
     pairs = [p for p in pairs if p != "none"]
-    return groups("Requests a second, compared to %s (exact mode)" % names.NAMES[pairs[0]],
-                  [names.NAMES[p] for p in pairs],
+    return groups("Requests a second, compared to %s (exact mode)" % names.TITLES[pairs[0]],
+                  [names.TITLES[p] for p in pairs],
                   [(j.name, [(results.iops(p, j.name) or 0) / (results.iops(pairs[0], j.name) or 1) for p in pairs])
                    for j in jobs])
 

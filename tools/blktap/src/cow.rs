@@ -29,7 +29,7 @@ fn parsed<T: FromArgMatches>(matches: &ArgMatches) -> io::Result<T> {
 
 /// Show what of a disk is in its delta, that of the extension cow
 ///
-/// From a delta that is in use it shows what was so at the last flush.
+/// From a delta that is in use, or whose program was killed, it shows what was so at the last flush.
 #[derive(Parser)]
 #[command(name = "map")]
 struct Map {

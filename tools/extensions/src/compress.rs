@@ -124,7 +124,11 @@ impl Compress {
             true => self.below.write(extent.at(), &content, false).await,
             false => self.below.write(extent.at(), &raw.part(..len), false).await,
         };
-        if let Err(error) = written {
+        let settled = match written {
+            Ok(()) => self.store.settle(&self.below).await,
+            error => error,
+        };
+        if let Err(error) = settled {
             self.store.give(extent);
             return Err(error);
         }

@@ -4,11 +4,13 @@
 //! - `cow/header.rs`: the first block of that file, the delta
 //! - `cow/map.rs`: which clusters are in the delta
 //! - `cow/delta.rs`: the delta as a whole, and its order of writes
+//! - `cow/live.rs`: what of the map is not in the delta yet
 //! - `cow/commit.rs`: [`commit`], which writes the changes into the base, and [`changes`]
 
 mod commit;
 mod delta;
 mod header;
+mod live;
 mod map;
 #[cfg(test)]
 mod tests;
@@ -105,8 +107,7 @@ impl Cow {
         let fill = rt::join(self.fill(head), self.fill(tail));
         let ((head, tail), put) = rt::join(fill, self.put(at, data, false)).await;
         put.and(head).and(tail)?;
-        self.delta.map.borrow_mut().set(clusters);
-        Ok(())
+        self.delta.add(clusters).await
     }
 
     /// Copies `range` from the base.
@@ -242,7 +243,7 @@ impl Disk for Cow {
     }
 
     async fn close(&self) -> io::Result<()> {
-        let flushed = self.delta.flush().await;
+        let flushed = self.delta.settle().await;
         flushed.and(self.delta.file.close().await)
     }
 }

@@ -145,6 +145,10 @@ impl Hook for Hooked {
         rt::spawn(self.0.clone().pass(request)).detach();
         Verdict::Consume
     }
+
+    fn wants_replies(&self) -> bool {
+        false
+    }
 }
 
 const EOPNOTSUPP: i32 = 95;

@@ -11,6 +11,8 @@
 //! - `image/qcow2.rs`: reads and writes
 //! - `image/unzip.rs`: compressed clusters
 
+#[cfg(test)]
+mod cuts;
 mod header;
 mod map;
 mod qcow2;

@@ -62,6 +62,7 @@ struct Inner {
     writes: RefCell<Vec<Written>>,
     flushes: RefCell<Vec<(usize, usize)>>,
     hook: RefCell<Option<Hook>>,
+    grows: Cell<bool>,
     pub counts: [Cell<u64>; 4],
 }
 
@@ -79,6 +80,7 @@ impl Fake {
             writes: RefCell::default(),
             flushes: RefCell::default(),
             hook: RefCell::default(),
+            grows: Cell::new(false),
             counts: Default::default(),
         }))
     }
@@ -97,6 +99,12 @@ impl Fake {
         let mut info = self.0.info.get();
         change(&mut info);
         self.0.info.set(info);
+    }
+
+    /// It grows by writes behind its end, as a file does.
+    pub fn growing(self) -> Self {
+        self.0.grows.set(true);
+        self
     }
 
     /// `hook` is asked at the start of each request, which fails as it says.
@@ -142,6 +150,7 @@ impl Fake {
                 let lucky = luck == 0 || (luck == 1 && random.below(2) == 0);
                 if stable || lucky {
                     let at = write.at + index * SECTOR;
+                    data.resize(data.len().max(at + sector.len()), 0);
                     data[at..at + sector.len()].copy_from_slice(sector);
                 }
             }
@@ -153,11 +162,17 @@ impl Fake {
         let inner = &self.0;
         let count = &inner.counts[op as usize];
         count.set(count.get() + 1);
-        if op != Op::Flush && at.saturating_add(len) > inner.data.borrow().len() as u64 {
+        let end = at.saturating_add(len);
+        let past = op != Op::Flush && end > inner.data.borrow().len() as u64;
+        if past && !(inner.grows.get() && op == Op::Write) {
             return Err(io::Error::other("past the end"));
         }
         if let Some(hook) = inner.hook.borrow_mut().as_mut() {
             hook(op, at, len)?;
+        }
+        if past {
+            inner.data.borrow_mut().resize(end as usize, 0);
+            self.set_info(|info| info.size = end);
         }
         Ok(inner.world.tick())
     }
@@ -233,6 +248,8 @@ pub struct Guest {
     flushes: RefCell<Vec<(usize, usize)>>,
     /// Whether it discards.
     pub discards: Cell<bool>,
+    /// Whether the disk was a [`Fake::stamped`] one; zeroes otherwise.
+    pub first: Cell<bool>,
 }
 
 impl Guest {
@@ -242,6 +259,7 @@ impl Guest {
             sent: RefCell::default(),
             flushes: RefCell::default(),
             discards: Cell::new(true),
+            first: Cell::new(true),
         })
     }
 
@@ -346,7 +364,12 @@ impl Guest {
                 "torn sector {sector}"
             );
             let stamp = u64::from_le_bytes(stamp);
-            let first = last.is_empty() && stamp == first_stamp(sector);
+            let before = if self.first.get() {
+                first_stamp(sector)
+            } else {
+                0
+            };
+            let first = last.is_empty() && stamp == before;
             assert!(
                 first || may.iter().any(|sent| sent.stamp == stamp),
                 "sector {sector} after {cut}: {stamp:x}, it may be {:x?}",

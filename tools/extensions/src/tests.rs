@@ -76,6 +76,49 @@ fn cow_over_files() {
     .unwrap();
 }
 
+/// The program is killed, with writes that were answered and never flushed, again and again.
+#[test]
+fn cow_without_the_end() {
+    let folder = Folder::new("cow-killed");
+    rt::run(async move {
+        let base = image(&folder, "base", 2048);
+        let delta = folder.path("delta");
+        let chain = format!("cow:base={base},delta={delta}");
+        let mut expected = fs::read(&base).unwrap();
+        for n in 1..20u64 {
+            let disk = open(&chain).await.unwrap();
+            assert!(contents(&disk).await.unwrap() == expected, "{n}");
+            let at = n as usize * 31 * 512;
+            disk.write(at as u64, &Buf::copy_of(&[n as u8; 1024]), false)
+                .await
+                .unwrap();
+            expected[at..at + 1024].fill(n as u8);
+            if n % 5 == 0 {
+                disk.close().await.unwrap();
+            }
+        }
+        // Another one in its place has nothing of it.
+        fs::remove_file(&delta).unwrap();
+        let disk = open(&chain).await.unwrap();
+        assert!(contents(&disk).await.unwrap() == fs::read(&base).unwrap());
+        disk.write(0, &Buf::zeroed(4096), false).await.unwrap();
+        drop(disk);
+        let disk = open(&chain.replace("delta=", "new=yes,delta="))
+            .await
+            .unwrap();
+        assert!(contents(&disk).await.unwrap() == fs::read(&base).unwrap());
+        disk.write(0, &Buf::zeroed(4096), false).await.unwrap();
+        drop(disk);
+        // What was not flushed is committed, too.
+        let target = AnyDisk::new(Raw::open(Path::new(&base), false, true).unwrap());
+        cow::commit(&target, Path::new(&delta), |_, _| ())
+            .await
+            .unwrap();
+        assert!(fs::read(&base).unwrap()[..4096] == [0; 4096]);
+    })
+    .unwrap();
+}
+
 #[test]
 fn cow_says_what_is_wrong() {
     let folder = Folder::new("cow-wrong");

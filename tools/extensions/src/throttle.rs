@@ -98,6 +98,10 @@ impl Hook for Limits {
         .detach();
         Verdict::Consume
     }
+
+    fn wants_replies(&self) -> bool {
+        false
+    }
 }
 
 /// The options that are limits: name, whether of bytes, of reads, of writes.

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0
 # Driver domains, and devmgr, which starts them again.
 
-# driver_domain_start NAME DISK [KEY=VALUE...]: a PV guest that serves disks to others (backend=NAME),
-# with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. Further
+# driver_domain_start NAME DISK [pvh] [KEY=VALUE...]: a PV guest, or a PVH one, that serves disks to others
+# (backend=NAME), with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. Further
 # settings are those of guest_start; its configuration file is $LAB_STATE/guests/NAME/cfg.
 driver_domain_start() {
-	local name=$1 disk=$2 ramdisk=$LAB_STATE/driver.cpio
+	local name=$1 disk=$2 type=pv ramdisk=$LAB_STATE/driver.cpio
 	shift 2
+	[ "$1" != pvh ] || { type=pvh; shift; }
 	[ -e "$ramdisk" ] || cat /guest/guest.cpio /guest/driver.cpio /payload/guest.cpio >"$ramdisk" || return 1
-	guest_start "$name" pv modules=none ramdisk="$ramdisk" config='driver_domain=1' \
+	guest_start "$name" "$type" modules=none ramdisk="$ramdisk" config='driver_domain=1' \
 		append="lab.driver=$MODULES_FRONT/$MODULES_BACK" \
 		disk="format=raw,backendtype=phy,vdev=xvda,access=w,target=$disk" "$@" || return 1
 	wait_for 30 driver_domain_beats "$name"
@@ -63,14 +64,14 @@ process_gone() {
 	! kill -0 "$1" 2>/dev/null
 }
 
-# busy_start GUEST DEVICE: two sorts of load on a disk of 64 MB: fio, which verifies, over and over in
-# one half, and `steady` in the other, which checks each block and notes the pauses.
+# busy_start GUEST DEVICE [MS]: two sorts of load on a disk of 64 MB: fio, which verifies, over and over in
+# one half, and `steady` in the other, which checks each block and notes the pauses, of MS (300) or longer.
 busy_start() {
 	guest_bg "$1" busy-fio "n=0; until [ -e /run/busy-stop ]; do
 		n=\$((n + 1)); fio --name=v --filename=$2 --size=4M --offset=\$((n % 4 * 8))M --randseed=\$n --rw=randwrite \
 			--bsrange=4k-64k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --verify_fatal=1 --fsync=64 \
 			>/run/busy-now.fio 2>&1 || { cat /run/busy-now.fio; exit 1; }; done; echo \$n passes" &&
-		guest_bg "$1" busy-steady "steady $2 --offset 32 --size 16 --threads 8 --seconds 86400 --until /run/busy-stop"
+		guest_bg "$1" busy-steady "steady $2 --offset 32 --size 16 --threads 8 --pause ${3:-300} --seconds 86400 --until /run/busy-stop"
 }
 
 # busy_pauses GUEST: the pauses so far that nobody has asked for yet, in ms, one in a line.

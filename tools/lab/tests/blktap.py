@@ -7,6 +7,7 @@ Documentation/blktap.md explains it. Run as a program, it is what the tests need
     blktap.py noop DOMID HANDLE [...]     passes all on, the data through the window
     blktap.py guest DOMID HANDLE [...]    passes all on, with the guest's own pages (--barrier: each
                                           write as a barrier)
+    blktap.py pass DOMID HANDLE [...]     has the disk do all, and hears no more of it
     blktap.py ram DOMID HANDLE [...]      is the disk, in memory (--sectors N, --file PATH)
     blktap.py be DOMID HANDLE [...]       reads and writes the disk by itself (--check)
     blktap.py bad CASE DOMID HANDLE       breaks a rule
@@ -38,7 +39,7 @@ HEADER = 64
 SECTOR = 512
 NO_DATA = 0xffffffff
 READ, WRITE, FLUSH, DISCARD = 0, 1, 3, 5
-BARRIER, SECURE, GUEST = 1, 2, 4
+BARRIER, SECURE, GUEST, PASS = 1, 2, 4, 8
 OKAY, ERROR, EOPNOTSUPP = 0, -1, -2
 MODES = ["passthrough", "interpose", "intercept-fe", "intercept-be"]
 POLICIES = ["hold", "passthrough", "error"]
@@ -244,6 +245,22 @@ class Noop:
                 queue.send(ident, op, sector, count, data, flags)
         for ident, op, flags, status in queue.responses():
             queue.answer(ident, op, status, flags & GUEST)
+
+
+class Pass:
+    """Has the disk do all, of each third request with an answer by way of this program."""
+
+    def __init__(self, tap):
+        self.noop, self.count = Noop(tap, True), 0
+
+    def work(self, queue, index):
+        for request in queue.requests():
+            self.count += 1
+            if self.count % 3:
+                queue.answer(request[0], request[1], OKAY, PASS)
+            else:
+                self.noop.waiting[index].append(request)
+        self.noop.work(queue, index)
 
 
 class Disk:
@@ -595,6 +612,9 @@ def main():
     if a.what in ("noop", "guest"):
         tap = attach("interpose")
         serve(tap, Noop(tap, a.what == "guest", a.barrier), a.stall)
+    elif a.what == "pass":
+        tap = attach("interpose")
+        serve(tap, Pass(tap), a.stall)
     elif a.what == "ram":
         tap = attach("intercept-fe")
         disk = Disk(tap, a.sectors, a.file)

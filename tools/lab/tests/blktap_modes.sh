@@ -27,6 +27,11 @@ tap_start guest "$id" "$n" --no-data
 check "... with no data in the window at all" verify
 tap_stop
 
+tap_start pass "$id" "$n" --no-data
+check "interpose, and the disk answers the guest: fio verify" verify
+check "... with flushes" guest_run pv1 'mkfs.ext4 -q -F /dev/xvdb && e2fsck -fn /dev/xvdb >/dev/null 2>&1'
+tap_stop
+
 tap_start ram "$id" "$n" --sectors 131072
 check "intercept-fe: fio verify" verify
 tap_stop

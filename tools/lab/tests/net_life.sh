@@ -28,6 +28,11 @@ bound() {
 	guest_run g "echo vif-0 >/sys/bus/xen/drivers/$([ "$MODULES_FRONT" = c ] && echo vif || echo netfront)/$1"
 }
 
+# trust 0|1: whether the guest trusts back ends that its interface is connected to from now on
+trust() {
+	guest_run g "for f in /sys/module/*netfront/parameters/trusted; do echo $1 >\$f || exit 1; done"
+}
+
 mkdir -p /run/www
 dd if=/dev/zero of=/run/www/big bs=1M count=64 2>/dev/null
 net_bridge
@@ -46,6 +51,7 @@ check "the guest's interface goes down and up" guest_run g 'ip link set eth0 dow
 check "it answers" answers
 check "the front end is unbound" bound unbind
 is "the interface is gone" "$(guest_run g 'ls /sys/class/net | grep eth')" ""
+check "a back end that is not trusted" trust 0
 check "and bound again" bound bind
 check "with an address" guest_run g 'i=0; until ip addr add 10.9.0.30/24 dev eth0 2>/dev/null; do
 	i=$((i + 1)); [ $i -lt 100 ] || exit 1; sleep 0.1; done; ip link set eth0 up; sleep 1'
@@ -68,6 +74,7 @@ check "and then does" xl unpause g
 check "it answers" answers
 guest_bg g load 'for n in 1 2 3; do wget -q -O - http://10.9.0.1:8080/big | wc -c; done | sort -u'
 sleep 1
+check "one that is trusted from the next connection on" trust 1
 guest_save_restore g
 check "it answers" wait_for 20 answers
 is "what it fetched is whole" "$(guest_wait -t 120 g load)" $((64 << 20))

@@ -26,7 +26,11 @@ impl Disk for Noop {
 
 struct Nothing;
 
-impl Hook for Nothing {}
+impl Hook for Nothing {
+    fn wants_replies(&self) -> bool {
+        false
+    }
+}
 
 impl Extension for Noop {
     const NAME: &str = "noop";

@@ -60,6 +60,9 @@ pub mod flag {
     /// [`Request::guest`](super::Request::guest) names, and not the window's. In the response of a
     /// read on the front-end ring: the data is there already.
     pub const GUEST: u8 = 1 << 2;
+    /// In a response on the front-end ring: it is not done, the disk is to do it, as if there were
+    /// no tap; the program hears no more of it.
+    pub const PASS: u8 = 1 << 3;
 }
 
 /// Status of a [`Response`], as in `xen/io/blkif.h`.
@@ -98,7 +101,7 @@ pub struct Response {
     pub id: u32,
     /// That of the request; the receiver does not need it.
     pub op: u8,
-    /// [`flag::GUEST`] or 0.
+    /// [`flag::GUEST`], [`flag::PASS`] or 0.
     pub flags: u8,
     /// One of [`status`]; any other value is an error.
     pub status: i16,
@@ -127,6 +130,7 @@ pub fn ring_entries() -> u32 {
     }
 }
 
+#[inline]
 fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     bytes
         .get(at..at.wrapping_add(N))
@@ -134,6 +138,7 @@ fn get<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
         .unwrap_or([0; N])
 }
 
+#[inline]
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     if let Some(to) = bytes.get_mut(at..at.wrapping_add(value.len())) {
         to.copy_from_slice(value);

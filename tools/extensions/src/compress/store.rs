@@ -4,6 +4,7 @@
 //! The table is in memory; a changed piece of it is written before the write returns, so that the
 //! end of this program loses nothing.
 
+use crate::common::Share;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
@@ -64,6 +65,7 @@ pub struct Store {
     free: RefCell<BTreeMap<u64, u64>>,
     /// Where to look for space next: what is written one after the other is read so, too.
     next: Cell<u64>,
+    settling: Share,
     /// Given up: free after a flush.
     given_up: RefCell<Vec<Extent>>,
 }
@@ -171,6 +173,7 @@ impl Store {
             pieces: Ranges::new(),
             free: RefCell::new(free),
             next: Cell::new(0),
+            settling: Share::new(),
             given_up: RefCell::default(),
         })
     }
@@ -219,6 +222,11 @@ impl Store {
             units += room;
         }
         free.insert(first, units);
+    }
+
+    /// What was written below is stable: an entry may point at it. Who waits at the same time shares it.
+    pub async fn settle(&self, below: &AnyDisk) -> io::Result<()> {
+        self.settling.run(|| below.flush()).await
     }
 
     /// Changes an entry, in memory and below. The caller has the cluster alone.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 use crate::interop::{fill_at_once, open, read, run, stress, write, Dir, Random};
+use crate::testing::{contents, open_over, Fake, Guest, Random as Chance, World};
 use std::fs;
 use std::io;
-use tap::Buf;
+use tap::{rt, Buf};
 
 fn works(options: &str, size: &str) {
     let dir = Dir::new();
@@ -21,6 +22,30 @@ fn works(options: &str, size: &str) {
             }
             stress(&disk, seed, 4, 60).await
         }));
+    }
+}
+
+#[test]
+fn what_was_flushed_is_there_after_a_power_cut() {
+    const SECTORS: u64 = 64;
+    for seed in 1..3 {
+        rt::run(async move {
+            let world = World::new(seed);
+            let below = Fake::new(&world, vec![0; 96 << 10]);
+            let disk = open_over(&below, "compress:create=32k,cluster=4k").await;
+            let disk = disk.unwrap();
+            let (guest, start) = (Guest::new(&world), world.now());
+            guest.first.set(false);
+            guest.busy(&disk, SECTORS, 60).await;
+            guest.check(&contents(&disk).await.unwrap(), None);
+            let random = Chance::new(seed);
+            for cut in (start..world.now()).step_by(2) {
+                let left = Fake::new(&World::new(seed), below.after_cut(cut, &random));
+                let disk = open_over(&left, "compress:level=1").await.unwrap();
+                guest.check(&contents(&disk).await.unwrap(), Some(cut));
+            }
+        })
+        .unwrap();
     }
 }
 

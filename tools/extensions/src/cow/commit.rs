@@ -27,6 +27,7 @@ pub async fn commit(
     progress: impl FnMut(u64, u64),
 ) -> io::Result<Changes> {
     let delta = open_path(path, Make::No, none).await?;
+    delta.settle().await?;
     commit_delta(base, &delta, progress).await
 }
 
@@ -69,8 +70,8 @@ fn none() -> io::Result<Header> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// What of a disk is in its delta. As long as somebody has the disk open, it is what was so at the
-/// last flush.
+/// What of a disk is in its delta. As long as somebody has the disk open, and after a program that
+/// was killed, it is what was so at the last flush.
 ///
 /// # Errors
 /// Those of the file, and that it is no delta.

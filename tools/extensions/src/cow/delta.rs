@@ -2,6 +2,7 @@
 //! The file with what has changed: a header, a map, and the data at the same offsets as on the disk.
 
 use super::header::{Header, BLOCK};
+use super::live::{self, Live};
 use super::map::Map;
 use crate::common::{lock, make_file, Share};
 use std::cell::{Cell, RefCell};
@@ -16,6 +17,7 @@ use tap::{rt, AnyDisk, Buf, Raw};
 /// A bit of the map is set in memory when its cluster is in the file, and in the file's map no
 /// earlier than the cluster is stable there: a flush is first one of the data, then writes the map,
 /// then is one of the map. So what a power cut leaves of the map points at nothing that is missing.
+/// Until then `live` has it, for the next program.
 pub struct Delta {
     /// The file.
     pub file: AnyDisk,
@@ -27,6 +29,7 @@ pub struct Delta {
     flushing: Share,
     writing: Cell<bool>,
     failed: Cell<bool>,
+    live: Option<Live>,
     /// Keeps other programs from it.
     _lock: Option<File>,
 }
@@ -89,6 +92,7 @@ impl Delta {
             flushing: Share::new(),
             writing: Cell::new(false),
             failed: Cell::new(false),
+            live: None,
             _lock: None,
         })
     }
@@ -112,6 +116,38 @@ impl Delta {
     pub fn is_stable(&self, clusters: std::ops::Range<u64>) -> bool {
         let map = self.map.borrow();
         !self.writing.get() && map.all(clusters.clone()) && map.is_clean(clusters)
+    }
+
+    /// `clusters` are in the file now, and are found there even if this program is killed.
+    ///
+    /// # Errors
+    /// Those of a flush, where there is no other way.
+    pub async fn add(&self, clusters: std::ops::Range<u64>) -> io::Result<()> {
+        self.map.borrow_mut().set(clusters.clone());
+        let kept = match &self.live {
+            None => true,
+            Some(live) => {
+                let map = self.map.borrow();
+                let (at, bytes) = map.bytes(clusters);
+                live.put(at, bytes)
+            }
+        };
+        match kept {
+            true => Ok(()),
+            false => self.flush().await,
+        }
+    }
+
+    /// As [`flush`](Self::flush), and nothing of it is anywhere else any more.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn settle(&self) -> io::Result<()> {
+        self.flush().await?;
+        if let Some(live) = &self.live {
+            live.remove();
+        }
+        Ok(())
     }
 
     /// All that was written is stable, with the map.
@@ -207,6 +243,8 @@ pub async fn open_path(
     };
     if make {
         let header = header()?;
+        // Of a file that was in its place, and of what is there now.
+        live::forget(path);
         match is_device {
             true => Delta::create(&AnyDisk::new(Raw::open(path, false, false)?), &header).await?,
             false => {
@@ -214,11 +252,15 @@ pub async fn open_path(
                 make_file(path, header.file_len(), fill).await?;
             }
         }
+        live::forget(path);
     }
     let lock = lock(path).await?;
     let file = AnyDisk::new(Raw::open(path, false, true)?);
     let delta = Delta::open(file, &path.display().to_string()).await?;
+    let (live, bits) = Live::open(&lock)?;
+    delta.map.borrow_mut().add(&bits);
     Ok(Delta {
+        live: Some(live),
         _lock: Some(lock),
         ..delta
     })

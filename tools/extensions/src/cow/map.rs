@@ -88,6 +88,24 @@ impl Map {
         }
     }
 
+    /// Those of `bits` are in the delta, too.
+    pub fn add(&mut self, bits: &[u8]) {
+        for (byte, bits) in (0..self.clusters.div_ceil(8)).zip(bits) {
+            if *bits != 0 {
+                let set = (0..8).filter(|bit| bits >> bit & 1 != 0);
+                let clusters = set.map(|bit| byte * 8 + bit);
+                clusters.for_each(|it| self.set(it..self.clusters.min(it + 1)));
+            }
+        }
+    }
+
+    /// The bytes that have the bits of `clusters`, and the number of the first.
+    pub fn bytes(&self, clusters: Range<u64>) -> (u64, &[u8]) {
+        let (first, end) = (clusters.start / 8, clusters.end.div_ceil(8));
+        let bytes = self.bits.get(first as usize..end as usize);
+        (first, bytes.unwrap_or(&[]))
+    }
+
     /// No cluster is in the delta now.
     pub fn clear(&mut self) {
         self.bits.fill(0);

@@ -3,7 +3,7 @@
 
 use super::wrong;
 use std::io;
-use tap::{Buf, Disk, Raw};
+use tap::{Buf, Disk};
 
 const MAGIC: &[u8; 4] = b"QFI\xfb";
 const BACKING_FORMAT: u32 = 0xe279_2aca;
@@ -52,7 +52,7 @@ impl Header {
         1 << self.bits
     }
 
-    pub async fn read(file: &Raw) -> io::Result<Self> {
+    pub async fn read(file: &impl Disk) -> io::Result<Self> {
         // Header, extensions and the backing file's name are in the first cluster.
         let len = file.info().size.min(2 << 20);
         let mut bytes = Buf::zeroed(len.max(4096) as usize);

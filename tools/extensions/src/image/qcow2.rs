@@ -8,7 +8,9 @@
 //!   counts are not right ("dirty"): whoever opens it next counts anew, as QEMU does as well.
 //! - After a power cut each entry of a table is the new one or the old one. It must lead to
 //!   something that belongs to it either way: so the content of a new table is made stable before
-//!   anything points to it, and a cluster that was given up is used again only after a flush.
+//!   anything points to it, and a cluster that was given up is used again only after a flush. The
+//!   same goes for a new cluster, unless what is there without its data is what was there before:
+//!   zeroes.
 //!
 //! Locks: `ranges` of the disk, shared by reads and by writes to clusters that have their place,
 //! alone for all that moves clusters; then `tables`, for a piece of a table while it is written.
@@ -23,6 +25,7 @@ use super::header::{Header, DIRTY};
 use super::map::{self, Map, Place};
 use super::unzip::unzip;
 use super::wrong;
+use crate::common::Share;
 use file::{numbers, read, read_disk};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -35,9 +38,9 @@ use tap::{AnyDisk, Buf, Disk, Info, Raw};
 /// So many clusters that were compressed are kept.
 const UNZIPPED: usize = 8;
 
-/// An image.
-pub struct Qcow2 {
-    file: Raw,
+/// An image, in a file; or, in tests, in something that is none.
+pub struct Qcow2<F = Raw> {
+    file: F,
     header: Header,
     map: Map,
     backing: Option<AnyDisk>,
@@ -52,14 +55,16 @@ pub struct Qcow2 {
     grow: Lock<()>,
     /// The table of refcount blocks.
     blocks: RefCell<Vec<u64>>,
+    /// Flushes of new clusters' data.
+    settling: Share,
     /// Clusters of the file that are free after the next flush.
     given_up: RefCell<Vec<u64>>,
     unzipped: RefCell<VecDeque<(u64, Rc<[u8]>)>>,
 }
 
-impl Qcow2 {
+impl<F: Disk> Qcow2<F> {
     pub async fn open(
-        file: Raw,
+        file: F,
         header: Header,
         backing: Option<AnyDisk>,
         read_only: bool,
@@ -103,6 +108,7 @@ impl Qcow2 {
             tables: Ranges::new(),
             grow: Lock::default(),
             blocks: RefCell::new(blocks),
+            settling: Share::new(),
             given_up: RefCell::default(),
             unzipped: RefCell::default(),
         })
@@ -205,44 +211,63 @@ impl Qcow2 {
         let size = self.cluster();
         let part =
             |range: &Range<u64>| buf.part((range.start - at) as usize..(range.end - at) as usize);
-        for (range, place) in self.pieces(at, buf.len() as u64) {
-            if let Place::Data(host) = place {
-                self.write_host(host, &part(&range)).await?;
-                continue;
-            }
-            // Parts of clusters at both ends, whole ones between.
-            let first = range.end.min(range.start.next_multiple_of(size));
-            let last = first.max(range.end / size * size);
-            for range in [range.start..first, first..last, last..range.end] {
-                if range.is_empty() {
+        let mut new = Vec::new();
+        let written = async {
+            let mut unsure = false;
+            for (range, place) in self.pieces(at, buf.len() as u64) {
+                if let Place::Data(host) = place {
+                    self.write_host(host, &part(&range)).await?;
                     continue;
                 }
-                let guest = range.start / size;
-                let count = range.end.div_ceil(size) - guest;
-                let host = self.map.take(count);
-                let written = if range.start % size == 0 && range.end % size == 0 {
-                    self.write_host(host * size, &part(&range)).await
-                } else {
-                    let mut whole = Buf::new(size as usize);
-                    self.fill(guest * size, &mut whole).await?;
-                    let from = (range.start % size) as usize;
-                    let new = part(&range);
-                    whole[from..from + new.len()].copy_from_slice(&new);
-                    self.write_host(host * size, &whole).await
-                };
-                if let Err(error) = written {
-                    self.map.give(host..host + count);
-                    return Err(error);
+                // Parts of clusters at both ends, whole ones between.
+                let first = range.end.min(range.start.next_multiple_of(size));
+                let last = first.max(range.end / size * size);
+                for range in [range.start..first, first..last, last..range.end] {
+                    if range.is_empty() {
+                        continue;
+                    }
+                    let guest = range.start / size;
+                    let count = range.end.div_ceil(size) - guest;
+                    let host = self.map.take(count);
+                    new.extend((0..count).map(|it| (guest + it, host + it)));
+                    unsure |= !self.is_blank(place) || host * size < self.len.get();
+                    if range.start % size == 0 && range.end % size == 0 {
+                        self.write_host(host * size, &part(&range)).await?;
+                    } else {
+                        let mut whole = Buf::new(size as usize);
+                        self.fill(guest * size, &mut whole).await?;
+                        let from = (range.start % size) as usize;
+                        let new = part(&range);
+                        whole[from..from + new.len()].copy_from_slice(&new);
+                        self.write_host(host * size, &whole).await?;
+                    }
                 }
-                let place = |index| map::entry(Place::Data((host + index) * size));
-                let new: Vec<_> = (0..count).map(|it| (guest + it, place(it))).collect();
-                let old = new.iter().filter_map(|(guest, _)| self.map.owned(*guest));
-                let old: Vec<u64> = old.collect();
-                self.set(&new).await?;
-                self.given_up.borrow_mut().extend(old);
             }
+            match unsure {
+                true => self.settling.run(|| self.file.flush()).await,
+                false => Ok(()),
+            }
+        };
+        if let Err(error) = written.await {
+            self.map.give(new.into_iter().map(|(_, host)| host));
+            return Err(error);
         }
+        let old = new.iter().filter_map(|(guest, _)| self.map.owned(*guest));
+        let old: Vec<u64> = old.collect();
+        let entry = |host| map::entry(Place::Data(host * size));
+        let new: Vec<_> = (new.iter().map(|(guest, host)| (*guest, entry(*host)))).collect();
+        self.set(&new).await?;
+        self.given_up.borrow_mut().extend(old);
         Ok(())
+    }
+
+    /// Whether a cluster reads as zeroes, as one does that is new at the end of the file.
+    fn is_blank(&self, place: Place) -> bool {
+        match place {
+            Place::Zero => true,
+            Place::Backing => self.backing.is_none(),
+            _ => false,
+        }
     }
 
     /// Makes the whole clusters in `at..at + len` read as zeroes, and gives up what they had; and
@@ -285,7 +310,7 @@ impl Qcow2 {
     }
 }
 
-impl Disk for Qcow2 {
+impl<F: Disk> Disk for Qcow2<F> {
     fn info(&self) -> Info {
         Info {
             physical_block_size: 4096,

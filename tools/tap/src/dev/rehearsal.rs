@@ -3,8 +3,8 @@
 
 use super::hooks::{Hook, VirtualDisk, Way};
 use crate::rt::{self, Notify};
-use protocol::tap::{Request, Response, NO_DATA};
-use std::cell::{Cell, RefCell};
+use protocol::tap::{flag, Request, Response, NO_DATA};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,14 +13,35 @@ use std::time::Duration;
 pub struct Rehearsal {
     disk: VirtualDisk,
     heard: Rc<Heard>,
-    next: Cell<u32>,
 }
 
 #[derive(Default)]
 struct Heard {
-    asked: RefCell<Vec<Request>>,
+    /// The guest's, by their numbers.
+    sent: RefCell<Vec<Request>>,
+    asked: RefCell<Vec<Asked>>,
     answers: RefCell<HashMap<u32, i16>>,
     changed: Notify,
+}
+
+/// What has got to the disk.
+struct Asked {
+    request: Request,
+    /// The disk is to answer the guest by itself.
+    passed: bool,
+}
+
+impl Heard {
+    fn ask(&self, request: Request, passed: bool) {
+        self.asked.borrow_mut().push(Asked { request, passed });
+        self.changed.notify();
+    }
+
+    fn tell(&self, id: u32, status: i16) {
+        let old = self.answers.borrow_mut().insert(id, status);
+        assert_eq!(old, None, "request {id} is answered twice");
+        self.changed.notify();
+    }
 }
 
 impl Way for Heard {
@@ -28,17 +49,15 @@ impl Way for Heard {
         0
     }
     fn submit(&self, request: &Request) -> bool {
-        self.asked.borrow_mut().push(*request);
-        self.changed.notify();
+        self.ask(*request, false);
         true
     }
     fn answer(&self, response: &Response) {
-        let old = self
-            .answers
-            .borrow_mut()
-            .insert(response.id, response.status);
-        assert_eq!(old, None, "request {} is answered twice", response.id);
-        self.changed.notify();
+        if response.flags & flag::PASS == 0 {
+            return self.tell(response.id, response.status);
+        }
+        let sent = self.sent.borrow().get(response.id as usize).copied();
+        self.ask(sent.expect("the guest has asked for that"), true);
     }
 }
 
@@ -50,14 +69,13 @@ impl Rehearsal {
         Self {
             disk,
             heard: Rc::default(),
-            next: Cell::new(0),
         }
     }
 
     /// The guest asks; the request's number. `op` is of [`op`](super::op), `flags` of
     /// [`flag`](super::flag).
     pub fn ask(&self, op: u8, flags: u8, sector: u64, nr_sectors: u64) -> u32 {
-        let id = self.next.replace(self.next.get() + 1);
+        let id = self.heard.sent.borrow().len() as u32;
         let request = Request {
             id,
             op,
@@ -65,20 +83,26 @@ impl Rehearsal {
             sector,
             nr_sectors,
             data: NO_DATA,
-            guest: 0,
+            guest: id,
         };
+        self.heard.sent.borrow_mut().push(request);
         self.disk.came(request, self.heard.clone());
         id
     }
 
     /// What has got to the disk, and is not answered. `guest` is the number of the guest's request.
     pub fn asked(&self) -> Vec<Request> {
-        self.heard.asked.borrow().clone()
+        let asked = self.heard.asked.borrow();
+        asked.iter().map(|asked| asked.request).collect()
     }
 
     /// The disk answers all that it was asked, with one of [`status`](super::status).
     pub fn reply(&self, status: i16) {
-        for request in self.heard.asked.take() {
+        for Asked { request, passed } in self.heard.asked.take() {
+            if passed {
+                self.heard.tell(request.guest, status);
+                continue;
+            }
             self.disk.replied(&Response {
                 id: request.id,
                 op: request.op,

@@ -288,6 +288,7 @@ impl Local {
             }
         }));
         for queue in &queues {
+            rt::uring().offer(&queue.region);
             let queue = queue.clone();
             tasks.push(match &form {
                 Form::Disk(front) => rt::spawn(front.clone().run(queue)),

@@ -474,6 +474,54 @@ impl Hook for Watcher {
     }
 }
 
+/// Looks at requests only, and moves one of them.
+struct Counter(Cell<u32>);
+
+impl Hook for Counter {
+    fn request(&self, mut request: Passing) -> Verdict {
+        self.0.set(self.0.get() + 1);
+        if request.sector() == 16 {
+            request.set_sector(24);
+        }
+        Verdict::Pass(request)
+    }
+    fn wants_replies(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn where_nobody_wants_replies_the_disk_answers() {
+    rt::run(async {
+        let (kernel, queue, door) = Kernel::new();
+        let disk = VirtualDisk::new(&door.bell);
+        rt::spawn(disk.clone().run(queue.clone())).detach();
+        let (publisher, queues) = (door.clone(), vec![queue.clone()]);
+        rt::spawn(async move { publisher.run(&queues).await }).detach();
+        let hook = Rc::new(Counter(Cell::new(0)));
+        disk.start(vec![hook.clone()]);
+        for (id, op, sector) in [(1, op::READ, 0), (2, op::WRITE, 8), (3, op::READ, 16)] {
+            kernel.send(&[Request {
+                data: NO_DATA,
+                ..ask(id, op, sector, 8)
+            }]);
+            assert_eq!(kernel.answer(id).await, status::OKAY);
+        }
+        let flags = kernel.flags.borrow().clone();
+        assert_eq!(
+            (flags[&1], flags[&2], flags[&3]),
+            (flag::PASS, flag::PASS, flag::GUEST)
+        );
+        // Only the one that was moved went by us.
+        let asked = kernel.seen.take();
+        assert_eq!((asked.len(), asked[0].sector), (1, 24));
+        assert_eq!(hook.0.get(), 3);
+        let finish = rt::timeout(Duration::from_secs(5), disk.finish());
+        assert!(finish.await.is_some());
+    })
+    .unwrap();
+}
+
 #[test]
 fn hooks_see_requests_and_replies() {
     rt::run(async {

@@ -64,6 +64,11 @@ impl Region {
         (ring(0), ring(RING_BYTES))
     }
 
+    /// Where it is, and how long.
+    pub(super) fn memory(&self) -> (*mut u8, usize) {
+        (self.base.as_ptr(), self.len)
+    }
+
     /// Bytes of the window.
     pub(crate) fn window(&self) -> usize {
         self.len - WINDOW

@@ -57,8 +57,12 @@ pub(super) async fn plain(fd: Option<&Fd>, entry: Entry) -> io::Result<u32> {
 /// `pread(2)`: how much was read; less than `buf` has at the end, or at the medium's whim.
 pub async fn read_at(fd: &Fd, buf: &mut Buf, at: u64) -> io::Result<usize> {
     let file = types::Fd(fd.as_raw_fd());
-    fill(fd, buf, |start, len| {
-        opcode::Read::new(file, start, len).offset(at).build()
+    let uring = crate::rt::uring();
+    fill(fd, buf, |start, len| match uring.region_of(start, len) {
+        Some(index) => opcode::ReadFixed::new(file, start, len, index)
+            .offset(at)
+            .build(),
+        None => opcode::Read::new(file, start, len).offset(at).build(),
     })
     .await
 }
@@ -67,9 +71,16 @@ pub async fn read_at(fd: &Fd, buf: &mut Buf, at: u64) -> io::Result<usize> {
 pub async fn write_at(fd: &Fd, buf: &Buf, at: u64, dsync: bool) -> io::Result<usize> {
     let file = types::Fd(fd.as_raw_fd());
     let flags = if dsync { libc::RWF_DSYNC } else { 0 };
-    drain(fd, buf, |start, len| {
-        let write = opcode::Write::new(file, start, len);
-        write.offset(at).rw_flags(flags).build()
+    let uring = crate::rt::uring();
+    drain(fd, buf, |start, len| match uring.region_of(start, len) {
+        Some(index) => opcode::WriteFixed::new(file, start, len, index)
+            .offset(at)
+            .rw_flags(flags)
+            .build(),
+        None => opcode::Write::new(file, start, len)
+            .offset(at)
+            .rw_flags(flags)
+            .build(),
     })
     .await
 }

@@ -5,6 +5,7 @@
 //! slot. A future that is dropped leaves it there until the kernel is done.
 
 use super::buf::{Buf, Shared};
+use super::map::Region;
 use super::op::Fd;
 use io_uring::squeue::Entry;
 use io_uring::types::Timespec;
@@ -27,7 +28,20 @@ const NOBODY: u64 = u64::MAX;
 pub(crate) struct Uring {
     ring: RefCell<IoUring>,
     pub(super) slots: RefCell<Slots>,
+    /// By its number for the kernel. After the ring: it lives longer.
+    regions: RefCell<Vec<(Rc<Region>, Known)>>,
 }
+
+/// Whether the kernel has a region's pages at hand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Known {
+    NotYet,
+    Yes,
+    No,
+}
+
+/// The most regions that the kernel can have at hand.
+const REGIONS: u32 = 64;
 
 #[derive(Default)]
 pub(super) struct Slots {
@@ -81,7 +95,49 @@ impl Uring {
         Ok(Self {
             ring: RefCell::new(ring),
             slots: RefCell::default(),
+            regions: RefCell::default(),
         })
+    }
+
+    /// Operations with memory of `region` are to be cheaper: from the first one on, the kernel has
+    /// all of its pages at hand.
+    pub(crate) fn offer(&self, region: &Rc<Region>) {
+        let mut regions = self.regions.borrow_mut();
+        if regions.len() < REGIONS as usize {
+            regions.push((region.clone(), Known::NotYet));
+        }
+    }
+
+    /// The number of the region that has `len` bytes from `start` on.
+    pub(super) fn region_of(&self, start: *const u8, len: u32) -> Option<u16> {
+        let mut regions = self.regions.borrow_mut();
+        let index = regions.iter().position(|(region, _)| {
+            let (base, all) = region.memory();
+            (start as usize)
+                .checked_sub(base as usize)
+                .is_some_and(|at| at + len as usize <= all)
+        })?;
+        if regions[index].1 == Known::NotYet {
+            let known = self.make_known(index as u32, &regions[index].0);
+            regions[index].1 = if known.is_ok() { Known::Yes } else { Known::No };
+        }
+        (regions[index].1 == Known::Yes).then_some(index as u16)
+    }
+
+    fn make_known(&self, index: u32, region: &Region) -> io::Result<()> {
+        let ring = self.ring.borrow();
+        // The table is there already, but the first time.
+        let _ = ring.submitter().register_buffers_sparse(REGIONS);
+        let (base, len) = region.memory();
+        let memory = libc::iovec {
+            iov_base: base.cast(),
+            iov_len: len,
+        };
+        // SAFETY: it is mapped for as long as the region, of which `regions` has a reference, lives.
+        unsafe {
+            ring.submitter()
+                .register_buffers_update(index, &[memory], None)
+        }
     }
 
     /// Submits what there is, and waits for `at_least` completions.

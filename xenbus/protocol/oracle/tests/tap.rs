@@ -153,6 +153,7 @@ fn numbers() {
         same("FLAG_BARRIER", flag::BARRIER.into());
         same("FLAG_SECURE", flag::SECURE.into());
         same("FLAG_GUEST", flag::GUEST.into());
+        same("FLAG_PASS", flag::PASS.into());
         same("OKAY", status::OKAY.into());
         same("ERROR", status::ERROR.into());
         same("EOPNOTSUPP", status::EOPNOTSUPP.into());

@@ -15,8 +15,8 @@ pub struct Piece {
 
 /// The free pages of a window: a bit for each page in use.
 ///
-/// A piece is looked for behind the one that was taken last, so that the search is short as long as
-/// they come back in about the order in which they were taken.
+/// A piece is looked for from where the last one was taken, or one before that was given back: the
+/// search is short, and pages that were used lately are used again.
 pub struct Pieces<S> {
     bits: S,
     pages: u32,
@@ -69,6 +69,10 @@ impl<S: DerefMut<Target = [u64]>> Pieces<S> {
     #[inline]
     pub fn give(&mut self, piece: Piece) {
         self.mark(piece, false);
+        // What was used last is in the caches.
+        if piece.pages > 0 {
+            self.next = self.next.min(piece.at);
+        }
     }
 
     fn is_used(&self, page: u32) -> bool {

@@ -2,7 +2,7 @@
 //! Reading a file that goes on with zeroes, and numbers in it.
 
 use std::io;
-use tap::{AnyDisk, Buf, Disk, Raw};
+use tap::{AnyDisk, Buf, Disk};
 
 /// Numbers, as they are in the file.
 pub(super) fn bytes(numbers: &[u64]) -> Buf {
@@ -13,7 +13,12 @@ pub(super) fn bytes(numbers: &[u64]) -> Buf {
     buf
 }
 
-pub(super) async fn numbers(file: &Raw, len: u64, at: u64, count: usize) -> io::Result<Vec<u64>> {
+pub(super) async fn numbers(
+    file: &impl Disk,
+    len: u64,
+    at: u64,
+    count: usize,
+) -> io::Result<Vec<u64>> {
     let mut numbers = Vec::with_capacity(count);
     while numbers.len() < count {
         let most = (count - numbers.len()).min(128 << 10);
@@ -26,7 +31,7 @@ pub(super) async fn numbers(file: &Raw, len: u64, at: u64, count: usize) -> io::
 }
 
 /// Reads from a file of `len` bytes, which goes on with zeroes.
-pub(super) async fn read(file: &Raw, len: u64, at: u64, buf: &mut Buf) -> io::Result<()> {
+pub(super) async fn read(file: &impl Disk, len: u64, at: u64, buf: &mut Buf) -> io::Result<()> {
     let have = len.saturating_sub(at).min(buf.len() as u64) as usize;
     buf[have..].fill(0);
     match have {

@@ -14,7 +14,7 @@ use tap::{Buf, Disk};
 /// Of a table, so many bytes are written at once, or a cluster if that is less.
 const PIECE: u64 = 4096;
 
-impl Qcow2 {
+impl<F: Disk> Qcow2<F> {
     /// Sets entries, of clusters in ascending order, in memory and in the file.
     pub(super) async fn set(&self, new: &[(u64, u64)]) -> io::Result<()> {
         let entries = self.map.entries();
@@ -85,16 +85,18 @@ impl Qcow2 {
             Some(entry) => *entry = known,
             None => return Err(wrong("a cluster behind the end")),
         }
-        self.map.tables.borrow_mut()[index] = Some(table.into());
         let piece = index as u64 * 8 / self.piece();
-        self.write_piece(self.header.l1_at, piece, |map, range| {
+        let written = self.write_piece(self.header.l1_at, piece, |map, range| {
             let l1 = map.l1.borrow();
             let mut piece = vec![0; range.len()];
             let have = &l1[range.start..range.end.min(l1.len())];
             piece[..have.len()].copy_from_slice(have);
             bytes(&piece)
-        })
-        .await
+        });
+        // Nobody finds it before the file has it: what he put there would be nowhere.
+        written.await?;
+        self.map.tables.borrow_mut()[index] = Some(table.into());
+        Ok(())
     }
 
     /// Before the first change: the header says that the counts are not right any more.
