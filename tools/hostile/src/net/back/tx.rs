@@ -137,7 +137,7 @@ fn overrun(lab: &mut Lab) -> Result<Outcome> {
             let sent = vif.trigger()?;
             vif.answer(&sent, status::OKAY)?;
             let tx = &vif.queue()?.tx;
-            tx.claim(tx.theirs().wrapping_add(by));
+            tx.claim(tx.prod.wrapping_add(by));
             Ok(vif.queue()?.channel.notify()?)
         })?;
     }
@@ -245,7 +245,9 @@ fn request_index(lab: &mut Lab) -> Result<Outcome> {
                 page.store(REQ_PROD, index.wrapping_add(value));
                 page.store(REQ_PROD, index);
             }
-            // Entries that were taken and answered.
+            // Entries that were taken and answered, and whose answers were taken.
+            std::thread::sleep(Duration::from_millis(50));
+            let queue = vif.queue()?;
             for back in 1..20 {
                 let at = queue.tx.offset(queue.tx.prod.wrapping_sub(back));
                 queue.tx.page.write(at, &[value as u8; 12]);

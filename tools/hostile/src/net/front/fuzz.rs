@@ -89,7 +89,7 @@ fn cuts(random: &mut Random, frame: &[u8]) -> Vec<usize> {
 
 fn packet(vif: &mut Vif, random: &mut Random, number: u64) -> Packet {
     // One in so many is for the end of the interface.
-    let fatal = random.one_in(300);
+    let fatal = random.one_in(100);
     let good = !fatal && !random.one_in(4);
     let frame = frame(vif, random, good);
     let cuts = cuts(random, &frame);
