@@ -8,40 +8,46 @@ use crate::Result;
 
 /// What `hostile --help` prints.
 pub(crate) const HELP: &str = "\
-Front ends and back ends of a Xen virtual disk that misbehave on purpose.
+Front ends and back ends of Xen virtual disks and network interfaces that misbehave
+on purpose.
 
-usage: hostile front SCENARIO... [options]   in a guest: be the front end
-       hostile back SCENARIO... [options]    in dom0: be the back end
-       hostile front --list                  the scenarios, each in a line
-       hostile back --list
-       hostile grants DOMID [REMOTE|all]     count a guest's grants to REMOTE (0)
+usage: hostile front SCENARIO... [options]     in a guest: be a disk's front end
+       hostile back SCENARIO... [options]      in dom0: be a disk's back end
+       hostile netfront SCENARIO... [options]  the same of an interface
+       hostile netback SCENARIO... [options]
+       hostile front --list                    the scenarios, each in a line
+       hostile grants DOMID [REMOTE|all]       count a guest's grants to REMOTE (0)
 
-options of front and back:
-  --device N      the disk's number, such as 51728 for xvdb (front: the only vbd
-                  without a driver; back: 51760, xvdd)
-  --guest DOMID   back: the guest that gets the disk
-  --poke COMMAND  back: run by the shell when the disk serves; is to read the disk
-                  at 1 MiB, where the scenarios misbehave
+options of all:
+  --device N      the device's number, such as 51728 for xvdb (front, netfront: the
+                  only one without a driver; back: 51760, xvdd; netback: 16)
+  --guest DOMID   back, netback: the guest that gets the device
   --seed N        of the random scenarios (1)
   --count N       their number of messages (1000)
-  --seconds S     end `soak` after this time, with whatever count
-  --from N        the first batch of `soak` (0), to repeat what has failed
+  --seconds S     end the long ones after this time, with whatever count
+  --from N        their first batch (0), to repeat what has failed
+  --timeout S     seconds to wait for the other end (10)
+  --tolerant      do not insist on what only our own drivers do
+
+options of front and back:
+  --poke COMMAND  back: run by the shell when the disk serves; is to read the disk
+                  at 1 MiB, where the scenarios misbehave
   --rest          front: do rest in `idle`
   --load COMMAND  back: run by the shell all the time of `soak`; is to read and
                   write the disk, @, errors or not
   --reread COMMAND  back: is to read the disk at 1 MiB twice through the page
                   cache, a second apart, and fail if that differs
   --irqs COMMAND  back: is to print how many interrupts of disks the guest has had
-  --timeout S     seconds to wait for the other end (10)
-  --tolerant      do not insist on what only our own drivers do
 
 SCENARIO may be `all`: every one that leaves the device usable. Output is KTAP;
 the exit code is 0 if all passed, 1 if one failed, 2 if it could not be tried.
 
-The front end takes a device of which no driver has hold: with blkfront loaded,
+A front end takes a device of which no driver has hold: with blkfront loaded,
 write 0 to /sys/bus/xen/drivers_autoprobe first. It needs xen-gntalloc and
-xen-evtchn. The back end makes the disk's store entries itself, in the guest's
-device/vbd and in /local/domain/0/backend/hostile; it needs xen-gntdev.
+xen-evtchn. A back end makes the device's store entries itself, in the guest's
+directory and in /local/domain/0/backend/hostile; it needs xen-gntdev. netfront
+wants a bridge at the other end with the address 10.9.0.1, and has 10.9.0.200;
+netback wants the guest to give 10.10.0.2 to the interface 00:16:3e:0a:00:01.
 ";
 
 /// The words not taken yet.

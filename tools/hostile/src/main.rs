@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
-//! `hostile`: both ends of a virtual disk, misbehaving on purpose.
+//! `hostile`: both ends of a virtual disk, and of a virtual network interface, misbehaving on purpose.
 //!
 //! | file | what it is |
 //! |---|---|
 //! | `args.rs` | the command line |
 //! | `ktap.rs` | results, one line a scenario |
-//! | `wire.rs` | requests and responses as bytes, well-formed or not |
+//! | `scenario.rs` | tables of scenarios, chosen and run |
+//! | `nodes.rs` | a device's store entries and states |
+//! | `wire.rs` | a disk's requests and responses as bytes, well-formed or not |
 //! | `random.rs` | a small seeded generator |
-//! | `front/` | the front end of a guest's user space and its scenarios |
-//! | `back/` | the back end of dom0's user space and its scenarios |
+//! | `front/` | the front end of a disk in a guest's user space, and its scenarios |
+//! | `back/` | the back end of a disk in dom0's user space, and its scenarios |
+//! | `net/` | both ends of an interface |
 //! | `count.rs` | a guest's grants, counted from dom0 |
 //!
-//! The wire format is written down here a second time, apart from the `protocol` crate of the
+//! The wire format of disks is written down here a second time, apart from the `protocol` crate of the
 //! drivers: a mistake in one shows as a disagreement of the two.
 
 mod args;
@@ -19,7 +22,10 @@ mod back;
 mod count;
 mod front;
 mod ktap;
+mod net;
+mod nodes;
 mod random;
+mod scenario;
 mod wire;
 
 use std::process::ExitCode;
@@ -42,6 +48,8 @@ fn main() -> ExitCode {
     let done = match args.next().as_deref() {
         Some("front") => front::main(args),
         Some("back") => back::main(args),
+        Some("netfront") => net::front::main(args),
+        Some("netback") => net::back::main(args),
         Some("grants") => count::main(args),
         Some("help" | "--help" | "-h") => {
             print!("{}", args::HELP);

@@ -3,7 +3,7 @@
 #   ktap.sh    results: plan, ok, not_ok, skip, check, check_fails, is, diag, bail
 #   guest.sh   guests: guest_start, guest_get, guest_run, guest_put, guest_dmesg, guest_stop, ...
 #   disk.sh    disks: lab_disk, disk_attach, disk_detach
-#   net.sh     interfaces: net_attach, net_detach
+#   net.sh     interfaces: net_attach, net_detach, net_attach_only, hostile_addresses
 #   domain.sh  driver domains: driver_domain_start, devmgr_start, devmgr_stop
 #   driver.sh  drivers: driver_load, driver_unload, swap_driver, guest_driver, grants_in_use
 # Time limits are for a quiet machine; where the boot was slow, all are stretched (LAB_STRETCH).

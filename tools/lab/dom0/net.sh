@@ -10,16 +10,23 @@ net_bridge() {
 	}
 }
 
-# net_attach GUEST NUMBER [KEY=VALUE...]: xl network-attach to a running guest; waits until it has the
-# interface, and gives that the address 10.9.0.NUMBER. Keys are xl's, such as rate=10Mb/s.
-net_attach() {
+# net_attach_only GUEST NUMBER [KEY=VALUE...]: xl network-attach to a running guest, on the bridge, whether
+# the guest has a driver for it or not. Keys are xl's, such as rate=10Mb/s.
+net_attach_only() {
 	local guest=$1 number=$2 keys
 	shift 2
 	keys=$(printf ' %s' "$@")
 	net_bridge || return 1
 	# shellcheck disable=SC2086
 	timeout -k 5 $((60 * LAB_STRETCH)) xl network-attach "$(guest_domid "$guest")" \
-		"mac=00:16:3e:09:00:$(printf %02x "$number")" bridge=xenbr0 $keys || return 1
+		"mac=00:16:3e:09:00:$(printf %02x "$number")" bridge=xenbr0 $keys
+}
+
+# net_attach GUEST NUMBER [KEY=VALUE...]: the same, and waits until the guest has the interface, and gives
+# that the address 10.9.0.NUMBER.
+net_attach() {
+	local guest=$1 number=$2
+	net_attach_only "$@" || return 1
 	guest_run -t 40 "$guest" "i=0; until [ -d /sys/class/net/eth0 ]; do
 		i=\$((i + 1)); [ \$i -lt $((200 * LAB_STRETCH)) ] || exit 1; sleep 0.1; done
 		ip addr add 10.9.0.$number/24 dev eth0 && ip link set eth0 up
@@ -29,6 +36,18 @@ net_attach() {
 		net_state "$guest" >&2
 		return 1
 	}
+}
+
+# hostile_addresses GUEST: from now on, until there is a file /tmp/stop, the guest brings up whatever
+# interface comes with the address that `hostile netback` gives it.
+hostile_addresses() {
+	guest_bg "$1" addresses 'while [ ! -e /tmp/stop ]; do
+		for d in /sys/class/net/eth*; do
+			n=${d##*/}
+			[ "$(cat $d/address 2>/dev/null)" = 00:16:3e:0a:00:01 ] && [ "$(cat $d/flags)" = 0x1002 ] &&
+				ip addr add 10.10.0.2/24 dev $n && ip link set $n up
+		done; sleep 0.05
+	done'
 }
 
 # net_detach GUEST: xl network-detach of the first interface; waits until both ends have let go.

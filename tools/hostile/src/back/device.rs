@@ -5,10 +5,12 @@
 //! `backend/hostile`, so that no driver of dom0 takes it.
 
 use std::collections::hash_map::{Entry, HashMap};
-use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::nodes::Back;
+pub(crate) use crate::nodes::{CLOSED, CLOSING, CONNECTED, INITIALISED, INITIALISING, INIT_WAIT};
 use crate::wire::{
     self, Request, Response, Seg, BARRIER, DISCARD, ERROR, FLUSH, INDIRECT, NOT_SUPPORTED, OKAY,
     READ, WRITE,
@@ -17,15 +19,6 @@ use crate::{ensure, Result};
 use xen::evtchn::EventChannel;
 use xen::gntdev::{GrantCopier, MappedPages};
 use xen::privcmd::Grants;
-use xen::store::{Access, Perm, Store};
-
-/// States of `enum xenbus_state`.
-pub(crate) const INITIALISING: u64 = 1;
-pub(crate) const INIT_WAIT: u64 = 2;
-pub(crate) const INITIALISED: u64 = 3;
-pub(crate) const CONNECTED: u64 = 4;
-pub(crate) const CLOSING: u64 = 5;
-pub(crate) const CLOSED: u64 = 6;
 
 /// The disk's size, in sectors of 512 bytes.
 pub(crate) const SECTORS: u64 = 4096;
@@ -48,10 +41,7 @@ pub(crate) struct Ring {
 /// The disk.
 #[derive(Debug)]
 pub(crate) struct Device {
-    pub(crate) store: Store,
-    pub(crate) guest: u16,
-    front: String,
-    back: String,
+    nodes: Back,
     /// How long to wait for the guest.
     pub(crate) timeout: Duration,
     copier: GrantCopier,
@@ -72,6 +62,19 @@ pub(crate) struct Device {
     vanished: bool,
 }
 
+impl Deref for Device {
+    type Target = Back;
+    fn deref(&self) -> &Back {
+        &self.nodes
+    }
+}
+
+impl DerefMut for Device {
+    fn deref_mut(&mut self) -> &mut Back {
+        &mut self.nodes
+    }
+}
+
 impl Device {
     /// Makes the store entries of disk `number`, up to the own state, which is Initialising. An
     /// `extended` one is xvdz by a number that is beyond `virtual-device`.
@@ -82,45 +85,13 @@ impl Device {
         poke: &str,
         timeout: Duration,
     ) -> Result<Self> {
-        let mut store = Store::open()?;
         let (key, vdev, letter) = match extended {
             true => ("virtual-device-ext", (1 << 28) | (25 << 8), b'z'),
             false => ("virtual-device", number, b'a' + (number % 256 / 16) as u8),
         };
-        let front = format!("/local/domain/{guest}/device/vbd/{number}");
-        let back = format!("/local/domain/0/backend/hostile/{guest}/{number}");
-        store.transaction(|tx| {
-            tx.remove(&front)?;
-            tx.remove(&back)?;
-            tx.mkdir(&back)?;
-            tx.set_perms(
-                &back,
-                &[Perm::new(0, Access::None), Perm::new(guest, Access::Read)],
-            )?;
-            for (key, value) in [
-                ("frontend", front.as_str()),
-                ("online", "1"),
-                ("state", "1"),
-                ("mode", "w"),
-            ] {
-                tx.write(&format!("{back}/{key}"), value)?;
-            }
-            tx.write(&format!("{back}/frontend-id"), guest)?;
-            tx.mkdir(&front)?;
-            tx.set_perms(
-                &front,
-                &[Perm::new(guest, Access::None), Perm::new(0, Access::Read)],
-            )?;
-            for (key, value) in [
-                ("backend", back.as_str()),
-                ("backend-id", "0"),
-                ("state", "1"),
-                ("device-type", "disk"),
-            ] {
-                tx.write(&format!("{front}/{key}"), value)?;
-            }
-            tx.write(&format!("{front}/{key}"), vdev)
-        })?;
+        let vdev = vdev.to_string();
+        let theirs = [("device-type", "disk"), (key, &vdev)];
+        let nodes = Back::create("vbd", guest, number, &[("mode", "w")], &theirs)?;
         // Each sector has a byte of its own.
         let data = (0..SECTORS as usize * 512)
             .map(|i| (i / 512 * 31) as u8)
@@ -128,10 +99,7 @@ impl Device {
         let (disk, poke) = (format!("xvd{}", letter as char), poke.into());
         let copier = GrantCopier::new()?;
         Ok(Device {
-            store,
-            guest,
-            front,
-            back,
+            nodes,
             timeout,
             copier,
             rings: Vec::new(),
@@ -146,39 +114,11 @@ impl Device {
         })
     }
 
-    /// Writes a node of the back end's.
-    pub(crate) fn put(&mut self, key: &str, value: impl Display) -> Result {
-        Ok(self.store.write(&format!("{}/{key}", self.back), value)?)
-    }
-
-    /// Writes a node of the front end's that is the toolstack's.
-    pub(crate) fn put_theirs(&mut self, key: &str, value: impl Display) -> Result {
-        Ok(self.store.write(&format!("{}/{key}", self.front), value)?)
-    }
-
-    /// Removes a node of the back end's.
-    pub(crate) fn unset(&mut self, key: &str) -> Result {
-        Ok(self.store.remove(&format!("{}/{key}", self.back))?)
-    }
-
     /// Goes without a word: ring, channel and all nodes.
     pub(crate) fn vanish(&mut self) -> Result {
         self.detach();
         self.vanished = true;
-        Ok(self.store.remove(&self.back)?)
-    }
-
-    /// Writes the own state.
-    pub(crate) fn set_state(&mut self, state: impl Display) -> Result {
-        self.put("state", state)
-    }
-
-    /// The front end's state; 0 where it has none.
-    pub(crate) fn their_state(&mut self) -> Result<u64> {
-        Ok(self
-            .store
-            .number(&format!("{}/state", self.front))?
-            .unwrap_or(0))
+        self.remove_own()
     }
 
     /// Serves, where there is a ring, until the front end is in one of `states`.
@@ -214,7 +154,8 @@ impl Device {
         self.indirect = 64;
         self.put("multi-queue-max-queues", 4)?;
         self.put("max-ring-page-order", 4)?;
-        self.put("feature-max-indirect-segments", self.indirect)?;
+        self.nodes
+            .put("feature-max-indirect-segments", self.indirect)?;
         self.put("feature-discard", 1)?;
         self.put("discard-granularity", 4096)?;
         self.put("discard-alignment", 0)?;
@@ -226,15 +167,10 @@ impl Device {
         Ok(())
     }
 
-    /// A number of the front end's.
-    pub(crate) fn theirs(&mut self, key: &str) -> Result<Option<u64>> {
-        Ok(self.store.number(&format!("{}/{key}", self.front))?)
-    }
-
     /// Waits for the front end's rings and maps them.
     pub(crate) fn attach(&mut self) -> Result {
         self.await_state(&[INITIALISED, CONNECTED])?;
-        let protocol = self.store.read_opt(&format!("{}/protocol", self.front))?;
+        let protocol = self.read_theirs("protocol")?;
         ensure!(
             protocol.as_deref() == Some("x86_64-abi"),
             "the front end's protocol is {protocol:?}"
@@ -371,6 +307,7 @@ impl Device {
         if ![READ, WRITE, BARRIER].contains(&op) {
             return Ok(NOT_SUPPORTED);
         }
+        let guest = self.guest;
         let mut at = request.sector() as usize * 512;
         for seg in segs {
             ensure!(
@@ -388,7 +325,7 @@ impl Device {
                 let page = match kept.entry(seg.gref) {
                     Entry::Occupied(page) => page.into_mut(),
                     Entry::Vacant(place) => {
-                        place.insert(MappedPages::map(self.guest, &[seg.gref], true)?)
+                        place.insert(MappedPages::map(guest, &[seg.gref], true)?)
                     }
                 };
                 if op == READ {
@@ -397,9 +334,9 @@ impl Device {
                     page.read(from.into(), bytes);
                 }
             } else if op == READ {
-                self.copier.write(self.guest, seg.gref, from, bytes)?;
+                self.copier.write(guest, seg.gref, from, bytes)?;
             } else {
-                self.copier.read(self.guest, seg.gref, from, bytes)?;
+                self.copier.read(guest, seg.gref, from, bytes)?;
             }
             at += len;
         }
@@ -603,8 +540,7 @@ impl Device {
             result = self.disconnect(tolerant);
         }
         self.detach();
-        self.store.remove(&self.front)?;
-        self.store.remove(&self.back)?;
+        self.remove()?;
         if self.child.is_some() && self.poked(self.timeout, false)?.is_none() {
             if let Some(mut child) = self.child.take() {
                 child.kill()?;

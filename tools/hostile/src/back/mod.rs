@@ -22,7 +22,8 @@ mod soak;
 use std::time::{Duration, Instant};
 
 use crate::args::Args;
-use crate::ktap::{Ktap, Outcome};
+use crate::ktap::Outcome;
+use crate::scenario::{self, Options, Tables};
 use crate::{ensure, Result};
 use device::Device;
 
@@ -85,119 +86,55 @@ impl Lab {
 }
 
 /// One way to misbehave, and what is expected of the front end.
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) about: &'static str,
-    /// The advisories whose hole it looks for, as the name of a regression test.
-    pub(crate) advisory: Option<&'static str>,
-    pub(crate) run: fn(&mut Lab) -> Result<Outcome>,
-}
-
-impl Scenario {
-    /// A scenario.
-    pub(crate) const fn new(
-        name: &'static str,
-        about: &'static str,
-        run: fn(&mut Lab) -> Result<Outcome>,
-    ) -> Self {
-        Scenario {
-            name,
-            about,
-            advisory: None,
-            run,
-        }
-    }
-
-    /// The same, as the regression test of advisories.
-    pub(crate) const fn of(mut self, advisory: &'static str) -> Self {
-        self.advisory = Some(advisory);
-        self
-    }
-
-    /// Its name, and that as a regression test.
-    fn names(&self) -> String {
-        let also = self.advisory.map(|a| format!(" ({a})"));
-        format!("{}{}", self.name, also.unwrap_or_default())
-    }
-}
+pub(crate) type Scenario = scenario::Scenario<Lab>;
 
 /// All of them, in the order in which `all` runs them.
-fn scenarios() -> impl Iterator<Item = &'static Scenario> {
-    responses::SCENARIOS
-        .iter()
-        .chain(setup::SCENARIOS)
-        .chain(discard::SCENARIOS)
-        .chain(shapes::SCENARIOS)
-        .chain(fuzz::SCENARIOS)
-        .chain(soak::SCENARIOS)
-}
+const ALL: Tables<Lab> = &[
+    responses::SCENARIOS,
+    setup::SCENARIOS,
+    discard::SCENARIOS,
+    shapes::SCENARIOS,
+    fuzz::SCENARIOS,
+    soak::SCENARIOS,
+];
 
 /// The command.
 pub(crate) fn main(mut args: Args) -> Result<u8> {
     if args.flag("--list") {
-        scenarios().for_each(|s| {
-            let also = s.advisory.map(|a| format!(" [{a}]")).unwrap_or_default();
-            println!("{:<22} {}{also}", s.name, s.about)
-        });
+        scenario::list(ALL);
         return Ok(0);
     }
+    let options = Options::take(&mut args)?;
     let mut lab = Lab {
         guest: args.value("--guest")?.ok_or("which --guest?")?,
         number: args.value("--device")?.unwrap_or(51760),
-        timeout: Duration::from_secs(args.value("--timeout")?.unwrap_or(10)),
+        timeout: options.timeout,
         poke: args
             .value("--poke")?
             .ok_or("back needs a --poke; see `hostile --help`")?,
         load: args.value("--load")?,
         reread: args.value("--reread")?,
         irqs: args.value("--irqs")?,
-        limit: Duration::from_secs(args.value("--seconds")?.unwrap_or(86_400)),
-        from: args.value("--from")?.unwrap_or(0),
-        seed: args.value("--seed")?.unwrap_or(1),
-        count: args.value("--count")?.unwrap_or(1000),
-        tolerant: args.flag("--tolerant"),
+        limit: options.limit,
+        from: options.from,
+        seed: options.seed,
+        count: options.count,
+        tolerant: options.tolerant,
         extended: false,
         made: 0,
         stuck: false,
     };
-    let names = args.rest()?;
-    ensure!(
-        !names.is_empty(),
-        "which scenario? See `hostile back --list`."
-    );
-    let mut chosen = Vec::new();
-    for name in &names {
-        let before = chosen.len();
-        chosen.extend(
-            scenarios().filter(|s| s.name == name || s.advisory == Some(name) || name == "all"),
-        );
-        ensure!(chosen.len() > before, "no scenario {name:?}");
-    }
-    let mut ktap = Ktap::start(chosen.len());
-    for s in chosen {
-        let began = Instant::now();
-        let result = if lab.stuck {
-            Err("not tried: the guest is stuck".into())
-        } else {
-            (s.run)(&mut lab)
-        };
-        ktap.note(&format!("{} ms", began.elapsed().as_millis()));
-        ktap.result(&s.names(), result);
-    }
-    Ok(ktap.code())
+    let chosen = scenario::choose(ALL, &args.rest()?)?;
+    Ok(scenario::run(&chosen, &mut lab, |lab, scenario| {
+        ensure!(!lab.stuck, "not tried: the guest is stuck");
+        (scenario.run)(lab)
+    }))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::scenarios;
-
     #[test]
     fn names_are_unique_and_fit_the_list() {
-        let mut names: Vec<_> = scenarios().map(|s| s.name).collect();
-        assert!(names.iter().all(|n| n.len() <= 22 && !n.contains(' ')));
-        names.sort_unstable();
-        let count = names.len();
-        names.dedup();
-        assert_eq!(names.len(), count);
+        crate::scenario::check_names(super::ALL);
     }
 }

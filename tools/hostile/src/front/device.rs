@@ -4,23 +4,16 @@
 //! The nodes follow `xen/io/blkif.h`. Each step can be taken alone, so that a scenario can take it
 //! wrongly.
 
-use std::collections::HashMap;
 use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
+use crate::nodes::Front;
+pub(crate) use crate::nodes::{CLOSED, CLOSING, CONNECTED, INITIALISED, INITIALISING, INIT_WAIT};
 use crate::wire::{self, Request, Response, Seg, OKAY, READ, WRITE};
 use crate::{ensure, Result};
 use xen::evtchn::EventChannel;
 use xen::gntalloc::SharedPages;
-use xen::store::Store;
-
-/// States of `enum xenbus_state`.
-pub(crate) const INITIALISING: u64 = 1;
-pub(crate) const INIT_WAIT: u64 = 2;
-pub(crate) const INITIALISED: u64 = 3;
-pub(crate) const CONNECTED: u64 = 4;
-pub(crate) const CLOSING: u64 = 5;
-pub(crate) const CLOSED: u64 = 6;
 
 /// Pages of data that the scenarios use, all granted to the back end.
 const BUFFERS: usize = 16;
@@ -82,13 +75,7 @@ pub(crate) struct Ring {
 /// One virtual disk without a driver of its own.
 #[derive(Debug)]
 pub(crate) struct Device {
-    pub(crate) store: Store,
-    /// The front end's directory, relative to the guest's.
-    node: String,
-    /// The back end's directory.
-    backend: String,
-    backend_id: u16,
-    timeout: Duration,
+    nodes: Front,
     pub(crate) disk: Disk,
     pub(crate) shape: Shape,
     /// One for each queue.
@@ -96,138 +83,57 @@ pub(crate) struct Device {
     /// The one that is in use.
     at: usize,
     pub(crate) data: SharedPages,
-    /// What the own nodes hold, as far as this process wrote them: each access to the store costs
-    /// milliseconds under emulation.
-    written: HashMap<String, String>,
     /// Whether both ends are Connected and the ring is as an honest front end leaves it.
     healthy: bool,
 }
 
-/// Watches the back end's state.
-const TOKEN: &str = "their-state";
+impl Deref for Device {
+    type Target = Front;
+    fn deref(&self) -> &Front {
+        &self.nodes
+    }
+}
+
+impl DerefMut for Device {
+    fn deref_mut(&mut self) -> &mut Front {
+        &mut self.nodes
+    }
+}
 
 impl Device {
     /// Takes hold of `device/vbd/NUMBER`, waiting until it is there.
     pub(crate) fn open(number: u64, timeout: Duration) -> Result<Self> {
-        let mut store = Store::open()?;
-        let node = format!("device/vbd/{number}");
-        let backend = store.wait_for(&format!("{node}/backend"), timeout, |v| v.is_some())?;
-        let backend_id = store
-            .number(&format!("{node}/backend-id"))?
-            .ok_or("no backend-id")? as u16;
-        let data = SharedPages::alloc(backend_id, BUFFERS, true)?;
-        let backend = backend.unwrap_or_default();
-        store.watch(&format!("{backend}/state"), TOKEN)?;
         // What an earlier run has asked for, and was ended before it took it back.
-        for key in [
+        let left = [
             "feature-persistent",
             "multi-queue-num-queues",
             "ring-page-order",
-        ] {
-            store.remove(&format!("{node}/{key}"))?;
-        }
-        let (disk, written) = (Disk::default(), HashMap::new());
+        ];
+        let nodes = Front::open("vbd", number, timeout, &left)?;
         Ok(Device {
-            store,
-            node,
-            backend,
-            backend_id,
-            timeout,
-            disk,
+            data: SharedPages::alloc(nodes.backend_id(), BUFFERS, true)?,
+            nodes,
+            disk: Disk::default(),
             shape: Shape::PLAIN,
             rings: Vec::new(),
             at: 0,
-            data,
-            written,
             healthy: false,
         })
-    }
-
-    /// The domain that the back end is in.
-    pub(crate) fn backend_id(&self) -> u16 {
-        self.backend_id
-    }
-
-    /// Writes a node of the front end's.
-    pub(crate) fn put(&mut self, key: &str, value: impl Display) -> Result {
-        let value = value.to_string();
-        if self.written.get(key) != Some(&value) {
-            self.store.write(&format!("{}/{key}", self.node), &value)?;
-            self.written.insert(key.into(), value);
-        }
-        Ok(())
-    }
-
-    /// Removes a node of the front end's.
-    pub(crate) fn unset(&mut self, key: &str) -> Result {
-        self.written.remove(key);
-        Ok(self.store.remove(&format!("{}/{key}", self.node))?)
-    }
-
-    /// A number of the back end's.
-    pub(crate) fn theirs(&mut self, key: &str) -> Result<Option<u64>> {
-        Ok(self.store.number(&format!("{}/{key}", self.backend))?)
-    }
-
-    /// The back end's state; 0 where it has none.
-    pub(crate) fn their_state(&mut self) -> Result<u64> {
-        Ok(self.theirs("state")?.unwrap_or(0))
     }
 
     /// Writes the own state, even if it is the same.
     pub(crate) fn set_state(&mut self, state: impl Display) -> Result {
         self.healthy = false;
-        self.written.remove("state");
-        self.put("state", state)
-    }
-
-    /// The own state, as it was written last.
-    fn own_state(&mut self) -> Result<u64> {
-        if let Some(state) = self.written.get("state") {
-            return Ok(state.parse().unwrap_or(0));
-        }
-        Ok(self
-            .store
-            .number(&format!("{}/state", self.node))?
-            .unwrap_or(0))
-    }
-
-    /// Waits until the back end is in one of `states` and returns which.
-    pub(crate) fn await_state(&mut self, states: &[u64]) -> Result<u64> {
-        let until = Instant::now() + self.timeout;
-        loop {
-            let state = self.their_state()?;
-            if states.contains(&state) {
-                return Ok(state);
-            }
-            let left = until.saturating_duration_since(Instant::now());
-            ensure!(
-                !left.is_zero(),
-                "the back end should be in one of the states {states:?}, it is in {state}"
-            );
-            self.store.event_of(TOKEN, left)?;
-        }
+        self.nodes.set_state(state)
     }
 
     /// Brings both ends to where a front end starts: own state Initialising, theirs InitWait.
     pub(crate) fn restart(&mut self) -> Result {
-        let (own, theirs) = (self.own_state()?, self.their_state()?);
-        if !(own == INITIALISING && theirs == INIT_WAIT) {
-            if !(own == CLOSED && theirs == CLOSED) {
-                self.close()?;
-            }
-            let honest = ["state", "ring-ref", "event-channel", "protocol"];
-            let others: Vec<_> = self
-                .written
-                .keys()
-                .filter(|k| !honest.contains(&k.as_str()))
-                .cloned()
-                .collect();
-            others.iter().try_for_each(|key| self.unset(key))?;
-            self.set_state(INITIALISING)?;
+        self.healthy = false;
+        let honest = ["ring-ref", "event-channel", "protocol"];
+        if self.nodes.restart(&honest)? {
             self.shape = Shape::PLAIN;
         }
-        self.await_state(&[INIT_WAIT])?;
         Ok(())
     }
 
@@ -238,9 +144,9 @@ impl Device {
         self.rings.retain(|ring| ring.page.count() == pages);
         while self.rings.len() < self.shape.queues as usize {
             self.rings.push(Ring {
-                page: SharedPages::alloc(self.backend_id, pages, true)?,
+                page: SharedPages::alloc(self.backend_id(), pages, true)?,
                 entries: wire::entries(pages),
-                channel: EventChannel::alloc_unbound(self.backend_id)?,
+                channel: EventChannel::alloc_unbound(self.backend_id())?,
                 prod: 0,
                 cons: 0,
             });
@@ -275,14 +181,14 @@ impl Device {
 
     /// Gives up the data pages, in use or not, and takes others.
     pub(crate) fn drop_buffers(&mut self) -> Result {
-        self.data = SharedPages::alloc(self.backend_id, BUFFERS, true)?;
+        self.data = SharedPages::alloc(self.backend_id(), BUFFERS, true)?;
         Ok(())
     }
 
     /// A reference that was granted to the back end once and is free now. It lies deep in the
     /// kernel's list of free ones, so that it stays free for a while.
     pub(crate) fn revoked_gref(&self) -> Result<u32> {
-        let pages = SharedPages::alloc(self.backend_id, 64, true)?;
+        let pages = SharedPages::alloc(self.backend_id(), 64, true)?;
         Ok(pages.grefs()[0])
     }
 
@@ -381,12 +287,7 @@ impl Device {
     /// Closes as an honest front end does, from any state, and waits until the back end has let
     /// go of the ring.
     pub(crate) fn close(&mut self) -> Result {
-        if self.own_state()? != CLOSED || self.their_state()? != CLOSED {
-            self.set_state(CLOSING)?;
-            self.await_state(&[CLOSING, CLOSED])?;
-            self.set_state(CLOSED)?;
-            self.await_state(&[CLOSED])?;
-        }
+        self.nodes.close()?;
         self.healthy = false;
         Ok(())
     }
@@ -461,7 +362,7 @@ impl Device {
 
     /// Waits for `count` responses; fewer are an error.
     pub(crate) fn responses(&mut self, count: usize) -> Result<Vec<Response>> {
-        let all = self.responses_within(count, self.timeout)?;
+        let all = self.responses_within(count, self.timeout())?;
         ensure!(
             all.len() == count,
             "{} of {count} requests were answered",
