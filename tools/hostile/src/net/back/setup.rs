@@ -34,7 +34,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "Connected at once, then as it should be: served",
         connected_first,
     ),
-    Scenario::new("closing-first", "Closing at once: closed", closing_first),
+    Scenario::new(
+        "closing-first",
+        "Closing at once: closed; Closed at once: waited for",
+        closing_first,
+    ),
     Scenario::new(
         "state-garbage",
         "states that do not exist, in between: served",
@@ -179,13 +183,17 @@ fn connected_first(lab: &mut Lab) -> Result<Outcome> {
 }
 
 fn closing_first(lab: &mut Lab) -> Result<Outcome> {
-    for state in [CLOSING, CLOSED] {
-        lab.with(|vif| {
-            vif.set_state(state)?;
-            vif.await_state(&[CLOSED]).map(drop)
-        })?;
-    }
-    Ok(Passed)
+    lab.with(|vif| {
+        vif.set_state(CLOSING)?;
+        vif.await_state(&[CLOSED]).map(drop)
+    })?;
+    // That is of the connection before.
+    lab.with(|vif| {
+        vif.set_state(CLOSED)?;
+        std::thread::sleep(Duration::from_millis(100));
+        vif.connect()?;
+        vif.verify()
+    })
 }
 
 fn state_garbage(lab: &mut Lab) -> Result<Outcome> {
