@@ -92,6 +92,9 @@ pub(crate) fn ip(way: Way, protocol: u8, id: u16, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// The number of an echo request whose answer nobody waits for; others are below 2^15.
+pub(crate) const NOBODY: u16 = 0xffff;
+
 /// An echo request with `payload`, of a number of its own.
 pub(crate) fn echo_request(way: Way, number: u16, payload: &[u8]) -> Vec<u8> {
     let mut icmp = vec![8, 0, 0, 0, 0x60, 0x0d];

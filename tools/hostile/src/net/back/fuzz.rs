@@ -153,7 +153,7 @@ fn mutated(vif: &mut Vif, random: &mut Random) -> Result {
     let mut frame = match random.below(3) {
         0 => frames::tcp(way, len),
         1 => frames::ip(way, 17, 1, &vec![1; len + 8]),
-        _ => frames::echo_request(way, 0, &vec![5; len]),
+        _ => frames::echo_request(way, frames::NOBODY, &vec![5; len]),
     };
     for _ in 0..random.below(4) {
         // Behind the type, so that no address is told to anybody.

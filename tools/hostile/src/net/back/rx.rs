@@ -271,7 +271,7 @@ fn gso_odd(lab: &mut Lab) -> Result<Outcome> {
             frames::tcp(way, 0),
             frames::tcp6(way, 20_000),
             frames::arp_request(way),
-            frames::echo_request(way, 1, &[3; 1000]),
+            frames::echo_request(way, frames::NOBODY, &[3; 1000]),
             frames::tcp(way, 1000)[..40].to_vec(),
             frames::tcp(way, 1000)[..54].to_vec(),
             vec![0xff; 200],
@@ -312,7 +312,7 @@ fn garbage(lab: &mut Lab) -> Result<Outcome> {
             frames::tcp(way, 100),
             frames::tcp6(way, 100),
             frames::ip(way, 17, 1, &[0; 64]),
-            frames::echo_request(way, 1, &[3; 100]),
+            frames::echo_request(way, frames::NOBODY, &[3; 100]),
             frames::arp_request(way),
         ];
         for round in 0..200 {

@@ -436,7 +436,7 @@ impl Vif {
 
     /// A new echo request of `len` bytes, and what is in it.
     pub(crate) fn echo_request(&mut self, len: usize) -> (u16, Vec<u8>, Vec<u8>) {
-        self.number = self.number.wrapping_add(1);
+        self.number = self.number.wrapping_add(1) & 0x7fff;
         let sent = frames::pattern(self.number, len);
         let frame = frames::echo_request(self.way, self.number, &sent);
         (self.number, frame, sent)

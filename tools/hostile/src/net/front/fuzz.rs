@@ -64,7 +64,7 @@ fn frame(vif: &Vif, random: &mut Random, good: bool) -> Vec<u8> {
         0 => frames::arp_request(way),
         1 => frames::tcp(way, len),
         2 => frames::ip(way, 17, 1, &vec![1; len + 8]),
-        _ => frames::echo_request(way, 9, &vec![5; len.min(100)]),
+        _ => frames::echo_request(way, frames::NOBODY, &vec![5; len.min(100)]),
     };
     if !good {
         // Not the addresses: others' traffic is to be left alone.

@@ -144,7 +144,7 @@ fn pieces(lab: &mut Lab) -> Result<Outcome> {
 
 /// The requests for an echo request in `count` slots.
 fn many(vif: &mut Vif, count: usize) -> Vec<TxRequest> {
-    let frame = frames::echo_request(vif.way(), 1, &[7; 400]);
+    let frame = frames::echo_request(vif.way(), frames::NOBODY, &[7; 400]);
     let cuts: Vec<_> = (1..count).map(|i| 40 + i).collect();
     vif.cut(&frame, &cuts)
 }
@@ -176,7 +176,7 @@ fn slots_fatal(lab: &mut Lab) -> Result<Outcome> {
 fn first_size(lab: &mut Lab) -> Result<Outcome> {
     let vif = &mut lab.vif;
     vif.connected()?;
-    let frame = frames::echo_request(vif.way(), 1, &[7; 400]);
+    let frame = frames::echo_request(vif.way(), frames::NOBODY, &[7; 400]);
     for (size, cuts) in [
         (0, &[100][..]),
         (100, &[100]),
@@ -207,7 +207,7 @@ fn sizes(lab: &mut Lab) -> Result<Outcome> {
     }
     // The header in pieces, which a front end has to put together.
     for first in [1, 13] {
-        let frame = frames::echo_request(vif.way(), 1, &[7; 100]);
+        let frame = frames::echo_request(vif.way(), frames::NOBODY, &[7; 100]);
         let requests = vif.cut(&frame, &[first]);
         vif.expect(
             &format!("{first} bytes first"),
@@ -232,7 +232,7 @@ fn offset(lab: &mut Lab) -> Result<Outcome> {
         })?;
     }
     stopped(lab, "a second slot beyond its page", |vif| {
-        let frame = frames::echo_request(vif.way(), 1, &[7; 400]);
+        let frame = frames::echo_request(vif.way(), frames::NOBODY, &[7; 400]);
         let mut requests = vif.cut(&frame, &[100]);
         requests[1].offset = 4096 - 10;
         vif.submit(&slots(&requests, &[]))
@@ -348,7 +348,7 @@ fn gso_odd(lab: &mut Lab) -> Result<Outcome> {
         frames::tcp(way, 0),
         frames::tcp6(way, 20_000),
         frames::arp_request(way),
-        frames::echo_request(way, 1, &[3; 1000]),
+        frames::echo_request(way, frames::NOBODY, &[3; 1000]),
         frames::tcp(way, 1000)[..40].to_vec(),
         frames::tcp(way, 1000)[..54].to_vec(),
         frames::ip(way, 6, 1, &[0; 4]),
@@ -378,7 +378,7 @@ fn checksum_odd(lab: &mut Lab) -> Result<Outcome> {
         frames::tcp(way, 100),
         frames::tcp6(way, 100),
         frames::ip(way, 17, 1, &[0; 64]),
-        frames::echo_request(way, 1, &[3; 100]),
+        frames::echo_request(way, frames::NOBODY, &[3; 100]),
         frames::arp_request(way),
     ];
     for round in 0..100 {
@@ -414,7 +414,7 @@ fn gref(lab: &mut Lab) -> Result<Outcome> {
         vif.revoked_gref()?,
         other.grefs()[0],
     ];
-    let frame = frames::echo_request(vif.way(), 1, &[7; 400]);
+    let frame = frames::echo_request(vif.way(), frames::NOBODY, &[7; 400]);
     for gref in bad {
         for (cuts, at) in [
             (&[][..], 0),
@@ -439,7 +439,7 @@ fn gref(lab: &mut Lab) -> Result<Outcome> {
 /// Sends a packet of four slots, and writes to the entry of slot `at`, over and over, while it is looked
 /// at: `values` in turn, each at a byte of the entry. The number of slots answered.
 fn race(vif: &mut Vif, at: u32, values: &[(usize, [u8; 4])]) -> Result<usize> {
-    let frame = frames::echo_request(vif.way(), 1, &[7; 600]);
+    let frame = frames::echo_request(vif.way(), frames::NOBODY, &[7; 600]);
     let requests = vif.cut(&frame, &[100, 200, 300]);
     let queue = vif.queue()?;
     let entry = queue.tx.offset(queue.tx.prod.wrapping_add(at));

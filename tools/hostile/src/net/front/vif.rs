@@ -655,7 +655,7 @@ impl Vif {
     /// Sends an echo request of `len` bytes, cut at `cuts`, and compares the answer. False: there is
     /// none.
     pub(crate) fn echo(&mut self, len: usize, cuts: &[usize]) -> Result<bool> {
-        self.number = self.number.wrapping_add(1);
+        self.number = self.number.wrapping_add(1) & 0x7fff;
         let number = self.number;
         let sent = frames::pattern(number, len);
         let frame = frames::echo_request(self.way, number, &sent);
