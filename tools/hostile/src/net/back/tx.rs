@@ -137,8 +137,6 @@ fn overrun(lab: &mut Lab) -> Result<Outcome> {
         lab.stopped(format!("by {by}"), |vif| {
             let sent = vif.trigger()?;
             vif.answer(&sent, status::OKAY)?;
-            // What has not been taken yet may be taken back.
-            std::thread::sleep(Duration::from_millis(50));
             let tx = &vif.queue()?.tx;
             tx.claim(tx.prod.wrapping_add(by));
             Ok(vif.queue()?.channel.notify()?)
