@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `hostile netback`: a back end that misbehaves towards a guest's real network front end.
 //!
-//! - `vif.rs`: the interface's back end, step by step
+//! - `vif.rs`: the interface's back end, step by step; `vif/exchange.rs`: what is sent and received;
+//!   `vif/verify.rs`: whether it works
 //! - `tx.rs`: answers to what the guest sends that are wrong; the front end gives the interface up
 //! - `rx.rs`: packets for the guest that are wrong; the front end drops them
 //! - `setup.rs`: store entries and states that are wrong

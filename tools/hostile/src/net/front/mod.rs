@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! `hostile netfront`: a guest that misbehaves towards the back end of its interface.
 //!
-//! - `vif.rs`: the interface's front end, step by step
+//! - `vif.rs`: the interface's front end, step by step; `vif/exchange.rs`: what is sent and received;
+//!   `vif/verify.rs`: whether it works
 //! - `packets.rs`: packets that are wrong in themselves: refused, or the interface is disabled
 //! - `ring.rs`: indices, events and pages to receive into that are wrong
 //! - `control.rs`: the control ring, and multicast addresses
