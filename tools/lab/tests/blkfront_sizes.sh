@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 # Large requests are one request of the ring each; what the back end takes, and we want, decides.
-# What is discarded is given back. The ioctls of CD-ROM drives.
+# What is discarded is given back.
 # timeout: 300
 . /payload/tests/blkfront.inc
 swap_driver back "$MODULES_BACK" || bail "no back end"

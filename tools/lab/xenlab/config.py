@@ -25,7 +25,6 @@ DOM0_PACKAGES = """kmod iproute2 procps xen-utils-{xen} xenstore-utils fio busyb
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 LAB = os.path.join(TOP, "tools", "lab")
 DEBUG_KERNEL = os.path.join(LAB, "debug-kernel")
-DEBUG_KERNEL = os.path.join(LAB, "debug-kernel")
 CACHE = os.environ.get("XEN_LAB_CACHE") or "/var/cache/xen-lab"
 PARTS = os.path.join(CACHE, "parts")
 LOGS = os.path.join(CACHE, "logs")
