@@ -46,6 +46,19 @@ impl Random {
         }
     }
 
+    /// A value for an entry of the store: a number of that kind, with or without a sign, or text; if
+    /// `long`, also one of many digits.
+    pub(crate) fn value(&mut self, long: bool) -> String {
+        match self.below(3 + u64::from(long)) {
+            0 => self.odd().to_string(),
+            1 => (self.odd() as i64).to_string(),
+            2 if long => "9".repeat(self.below(200) as usize),
+            _ => (0..self.below(100))
+                .map(|_| (b' ' + self.below(95) as u8) as char)
+                .collect(),
+        }
+    }
+
     /// Fills `to`.
     pub(crate) fn fill(&mut self, to: &mut [u8]) {
         for chunk in to.chunks_mut(8) {

@@ -42,6 +42,27 @@ impl<L> Scenario<L> {
         self
     }
 
+    /// Runs it, and closes the device by `end` unless the next one may go on with it; `spoilt`: not
+    /// after this one.
+    pub(crate) fn run_and_end(
+        &self,
+        lab: &mut L,
+        spoilt: impl FnOnce(&mut L),
+        end: impl FnOnce(&mut L) -> Result,
+    ) -> Result<Outcome> {
+        let result = (self.run)(lab);
+        if result.is_err() {
+            spoilt(lab);
+        }
+        if self.reusable {
+            let ended = end(lab).map_err(|e| format!("teardown: {e}"));
+            if let (Ok(_), Err(e)) = (&result, ended) {
+                return Err(e.into());
+            }
+        }
+        result
+    }
+
     /// Its name, and that as a regression test.
     fn names(&self) -> String {
         let also = self.advisory.map(|a| format!(" ({a})"));

@@ -75,13 +75,7 @@ fn fuzz_nodes(lab: &mut Lab) -> Result<Outcome> {
                     "feature-persistent",
                     "feature-max-indirect-segments",
                 ]);
-                let value = match random.below(3) {
-                    0 => random.odd().to_string(),
-                    1 => (random.odd() as i64).to_string(),
-                    _ => (0..random.below(100))
-                        .map(|_| (b' ' + random.below(95) as u8) as char)
-                        .collect(),
-                };
+                let value = random.value(false);
                 dev.put(key, value)?;
             }
             dev.set_state(INIT_WAIT)?;

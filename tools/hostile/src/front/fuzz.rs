@@ -166,14 +166,7 @@ fn fuzz_nodes(lab: &mut Lab) -> Result<Outcome> {
                 "multi-queue-num-queues",
                 "feature-persistent",
             ]);
-            let value = match random.below(4) {
-                0 => random.odd().to_string(),
-                1 => (random.odd() as i64).to_string(),
-                2 => "9".repeat(random.below(200) as usize),
-                _ => (0..random.below(100))
-                    .map(|_| (b' ' + random.below(95) as u8) as char)
-                    .collect(),
-            };
+            let value = random.value(true);
             // Not the console's and the store's references.
             if !(key == "ring-ref" && value.parse().is_ok_and(|v: u32| v < 32)) {
                 lab.dev.put(key, value)?;

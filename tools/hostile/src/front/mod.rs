@@ -24,7 +24,6 @@ mod soak;
 use std::time::Duration;
 
 use crate::args::Args;
-use crate::ktap::Outcome;
 use crate::nodes;
 use crate::scenario::{self, Options, Tables};
 use crate::Result;
@@ -83,26 +82,13 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
         idle,
         tolerant: options.tolerant,
     };
-    let code = scenario::run(&chosen, &mut lab, one);
+    let code = scenario::run(&chosen, &mut lab, |lab, scenario| {
+        scenario.run_and_end(lab, |lab| lab.dev.spoilt(), |lab| lab.dev.end_scenario())
+    });
     if chosen.iter().all(|s| s.reusable) {
         lab.dev.close()?;
     }
     Ok(code)
-}
-
-/// Runs a scenario, and closes the device unless the next one may go on with it.
-fn one(lab: &mut Lab, scenario: &Scenario) -> Result<Outcome> {
-    let result = (scenario.run)(lab);
-    if result.is_err() {
-        lab.dev.spoilt();
-    }
-    if scenario.reusable {
-        let closed = lab.dev.end_scenario().map_err(|e| format!("teardown: {e}"));
-        if let (Ok(_), Err(e)) = (&result, closed) {
-            return Err(e.into());
-        }
-    }
-    result
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! Frames: those by which an honest end shows that it is one, and garbage.
 
+use crate::random::Random;
+
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
 /// An IPv4 address.
@@ -170,6 +172,26 @@ pub(crate) fn parse(frame: &[u8]) -> Frame {
 pub(crate) fn pattern(number: u16, len: usize) -> Vec<u8> {
     let one = |i: usize| (i as u8).wrapping_mul(31) ^ ((i >> 8) as u8) ^ (number as u8);
     (0..len).map(one).collect()
+}
+
+/// A frame of an honest kind, the kinds in turn by `round`, of which a few bytes are changed and
+/// perhaps the end is missing. Not the addresses: others' traffic is to be left alone.
+pub(crate) fn garbled(way: Way, round: usize, random: &mut Random) -> Vec<u8> {
+    let mut frame = match round % 5 {
+        0 => tcp(way, 100),
+        1 => tcp6(way, 100),
+        2 => ip(way, 17, 1, &[0; 64]),
+        3 => echo_request(way, NOBODY, &[3; 100]),
+        _ => arp_request(way),
+    };
+    for _ in 0..1 + random.below(4) {
+        let at = 12 + random.below(frame.len() as u64 - 12) as usize;
+        frame[at] = random.bits() as u8;
+    }
+    if random.one_in(2) {
+        frame.truncate(ETH + random.below((frame.len() - ETH) as u64) as usize);
+    }
+    frame
 }
 
 #[cfg(test)]

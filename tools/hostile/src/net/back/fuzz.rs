@@ -270,13 +270,7 @@ fn fuzz_nodes(lab: &mut Lab) -> Result<Outcome> {
                     "multi-queue-max-queues",
                     "feature-xdp-headroom",
                 ]);
-                let value = match random.below(3) {
-                    0 => random.odd().to_string(),
-                    1 => (random.odd() as i64).to_string(),
-                    _ => (0..random.below(100))
-                        .map(|_| (b' ' + random.below(95) as u8) as char)
-                        .collect(),
-                };
+                let value = random.value(false);
                 vif.put(key, value)?;
             }
             vif.set_state(crate::nodes::INIT_WAIT)?;

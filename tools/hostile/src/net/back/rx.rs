@@ -308,22 +308,8 @@ fn garbage(lab: &mut Lab) -> Result<Outcome> {
     let mut random = Random::new(lab.options.seed);
     goes_on(lab, |vif| {
         let way = vif.way();
-        let good = [
-            frames::tcp(way, 100),
-            frames::tcp6(way, 100),
-            frames::ip(way, 17, 1, &[0; 64]),
-            frames::echo_request(way, frames::NOBODY, &[3; 100]),
-            frames::arp_request(way),
-        ];
         for round in 0..200 {
-            let mut frame = good[round % good.len()].clone();
-            for _ in 0..1 + random.below(4) {
-                let at = 12 + random.below(frame.len() as u64 - 12) as usize;
-                frame[at] = random.bits() as u8;
-            }
-            if random.one_in(2) {
-                frame.truncate(14 + random.below(frame.len() as u64 - 14) as usize);
-            }
+            let frame = frames::garbled(way, round, &mut random);
             let mut all = vif.cut(&frame, &[])?;
             all[0].flags |= random.bits() as u16 & !(rxf::MORE_DATA | rxf::EXTRA_INFO);
             vif.put_rx(&all, &[])?;

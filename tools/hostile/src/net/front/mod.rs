@@ -20,7 +20,6 @@ mod setup;
 mod vif;
 
 use crate::args::Args;
-use crate::ktap::Outcome;
 use crate::nodes;
 use crate::scenario::{self, Options, Tables};
 use crate::Result;
@@ -60,28 +59,15 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
     };
     let vif = Vif::open(device, options.timeout)?;
     let mut lab = Lab { vif, options };
-    let code = scenario::run(&chosen, &mut lab, one);
+    let code = scenario::run(&chosen, &mut lab, |lab, scenario| {
+        scenario.run_and_end(lab, |lab| lab.vif.spoilt(), |lab| lab.vif.end_scenario())
+    });
     if chosen.iter().all(|s| s.reusable) {
         lab.vif.close()?;
     }
     // Each of them has cost the back end a message.
     println!("# disabled {} times", lab.vif.stopped);
     Ok(code)
-}
-
-/// Runs a scenario, and closes the device unless the next one may go on with it.
-fn one(lab: &mut Lab, scenario: &Scenario) -> Result<Outcome> {
-    let result = (scenario.run)(lab);
-    if result.is_err() {
-        lab.vif.spoilt();
-    }
-    if scenario.reusable {
-        let closed = lab.vif.end_scenario().map_err(|e| format!("teardown: {e}"));
-        if let (Ok(_), Err(e)) = (&result, closed) {
-            return Err(e.into());
-        }
-    }
-    result
 }
 
 #[cfg(test)]

@@ -374,23 +374,8 @@ fn checksum_odd(lab: &mut Lab) -> Result<Outcome> {
     vif.verify()?;
     let mut random = Random::new(lab.options.seed);
     let way = vif.way();
-    let good = [
-        frames::tcp(way, 100),
-        frames::tcp6(way, 100),
-        frames::ip(way, 17, 1, &[0; 64]),
-        frames::echo_request(way, frames::NOBODY, &[3; 100]),
-        frames::arp_request(way),
-    ];
     for round in 0..100 {
-        let mut frame = good[round % good.len()].clone();
-        // Not the addresses: others' traffic is to be left alone.
-        for _ in 0..1 + random.below(4) {
-            let at = 12 + random.below(frame.len() as u64 - 12) as usize;
-            frame[at] = random.bits() as u8;
-        }
-        if random.one_in(2) {
-            frame.truncate(14 + random.below(frame.len() as u64 - 14) as usize);
-        }
+        let frame = frames::garbled(way, round, &mut random);
         for flags in [txf::CSUM_BLANK, txf::CSUM_BLANK | txf::DATA_VALIDATED] {
             let mut requests = vif.whole(&frame);
             requests[0].flags |= flags;
