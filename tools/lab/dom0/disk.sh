@@ -15,7 +15,8 @@ lab_disk_free() {
 }
 
 # disk_attach GUEST DEVICE VDEV [w|r] [backend=NAME]: xl block-attach to a running guest; waits until
-# the guest has it. With backend=, DEVICE is one of that driver domain.
+# the guest has it. With backend=, DEVICE is one of that driver domain. In dom0 the hotplug script is a
+# quick one of the lab's; DISK_SCRIPT=block is Xen's own.
 disk_attach() {
 	disk_attach_only "$@" || return 1
 	guest_run -t 40 "$1" "i=0; until [ \"\$(cat /sys/block/$3/size 2>/dev/null || echo 0)\" -gt 0 ] && [ -b /dev/$3 ]; do
@@ -28,7 +29,7 @@ disk_attach() {
 
 # disk_attach_only: the same without the wait.
 disk_attach_only() {
-	local access=w backend= word
+	local access=w backend="script=${DISK_SCRIPT:-$LAB/block-lab}," word
 	for word in "${@:4}"; do
 		case $word in
 		backend=*) backend="$word," ;;
@@ -56,6 +57,14 @@ disk_gone() {
 # disk_id DOMID VDEV: the number of a disk (xvda is 51712).
 disk_id() {
 	local n back
+	case $2 in
+	xvd[a-p])
+		printf -v n %d "'${2#xvd}"
+		n=$((51712 + 16 * (n - 97)))
+		echo $n
+		xenstore-exists "/local/domain/$1/device/vbd/$n" || xenstore-exists "/local/domain/0/backend/vbd/$1/$n"
+		return ;;
+	esac
 	for n in $(xenstore-list "/local/domain/$1/device/vbd" 2>/dev/null); do
 		back=$(xenstore-read "/local/domain/$1/device/vbd/$n/backend" 2>/dev/null)
 		if [ "$(xenstore-read "$back/dev" 2>/dev/null)" = "$2" ]; then

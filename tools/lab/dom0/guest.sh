@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# Guests. Each has a directory $LAB_STATE/guests/NAME; its console is its control channel (guestctl).
+# Guests. Each has a directory $LAB_STATE/guests/NAME; its console is its control channel (tools/agent).
 
 # For guest_run: from now on the guest frees all pages that others have let go of each second, not ten
 # of them, so that its grants can be counted.
@@ -76,7 +76,7 @@ guest_boot() {
 		echo "guest_start: xl create of $name failed" >&2
 		return 1 ;;
 	esac
-	if ! guest_attached "$name" || ! "$LAB/guestctl" ready "$name" "${LAB_GUEST_LIMIT:-60}"; then
+	if ! guest_attached "$name" || ! guestctl ready "$name" "${LAB_GUEST_LIMIT:-60}"; then
 		echo "guest_start: $name does not answer; the end of its console:" >&2
 		tail -n 30 "$LAB_STATE/logs/guest-$name.log" >&2
 		touch "$dir/hung"
@@ -130,12 +130,12 @@ guest_run() {
 		limit=$2
 		shift 2
 	fi
-	"$LAB/guestctl" run "$1" "$limit" "$2"
+	guestctl run "$1" "$limit" "$2"
 }
 
 # guest_put NAME FILE PATH: copy a file of dom0's into the guest.
 guest_put() {
-	"$LAB/guestctl" put "$1" "${4:-60}" "$2" "$3"
+	guestctl put "$1" "${4:-60}" "$2" "$3"
 }
 
 # guest_bg NAME TAG COMMAND: start a command in the guest; guest_wait gives its result.

@@ -16,7 +16,7 @@ guest_driver g ours || bail "no front end"
 innocent=$(lab_disk 16)
 disk_attach g "$innocent" xvda || bail "no innocent disk"
 guest_run g 'dd if=/dev/urandom of=/tmp/data bs=64k count=16 && dd if=/tmp/data of=/dev/xvda bs=64k conv=fsync' >/dev/null 2>&1
-load="$LAB/guestctl run g 300 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
+load="guestctl run g 300 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 0.1; i=\$((i + 1)); done
 	fio --name=load --filename=/dev/@ --rw=randrw --bssplit=4k/70:16k/20:128k/10 --direct=1 --ioengine=libaio \\
 		--iodepth=32 --size=2m --io_size=600m --norandommap --continue_on_error=all --fsync=256'"
 ulimit -n 16384

@@ -2,6 +2,7 @@
 # Each front end with each back end, ours and the C ones, in a PV and in a PVH guest: a disk is
 # attached to the running guest, written, detached, attached again; the data is still there.
 # timeout: 400
+DISK_SCRIPT=block
 
 # drivers GUEST: the drivers that its disk has at the two ends.
 drivers() {

@@ -38,9 +38,10 @@ class Boot:
         self.reader.start()
 
     def _read(self):
+        began = time.monotonic()
         with open(os.path.join(self.directory, "results.log"), "wb") as log:
             for raw in self.child.stdout:
-                log.write(raw)
+                log.write(b"%8.2f  " % (time.monotonic() - began) + raw)
                 log.flush()
                 self.lines.put(raw.decode(errors="replace").rstrip("\r\n"))
         self.lines.put(None)

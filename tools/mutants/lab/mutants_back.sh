@@ -11,11 +11,11 @@ fresh() {
 	guest_run $g "$free_at_once"
 	guest_driver $g ours || bail "no front end"
 	wait='i=0; while [ ! -b /dev/@ ] && [ $i -lt 50 ]; do sleep 0.1; i=$((i + 1)); done'
-	poke="$LAB/guestctl run $g 10 '$wait; dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct'"
-	reread="$LAB/guestctl run $g 10 '$wait
+	poke="guestctl run $g 10 '$wait; dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct'"
+	reread="guestctl run $g 10 '$wait
 		exec 3</dev/@; dd if=/dev/@ of=/tmp/1 bs=4096 skip=256 count=8 && sleep 1 &&
 		dd if=/dev/@ of=/tmp/2 bs=4096 skip=256 count=8 && cmp /tmp/1 /tmp/2'"
-	irqs="$LAB/guestctl run $g 10 \"awk '/blkif/ { n += \\\$2 + \\\$3 } END { print n + 0 }' /proc/interrupts\""
+	irqs="guestctl run $g 10 \"awk '/blkif/ { n += \\\$2 + \\\$3 } END { print n + 0 }' /proc/interrupts\""
 	hostile_run good >/dev/null || bail "not even an honest back end is taken"
 }
 
