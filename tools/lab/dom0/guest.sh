@@ -29,6 +29,10 @@ guest_start() {
 	fast,1,,pv) cpus=0 ;;
 	fast,1,,*) cpus=1 ;;
 	esac
+	# one that another test has left for those after it
+	if guest_alive "$name"; then
+		guest_destroy "$name" || return 1
+	fi
 	rm -rf "$dir"
 	mkdir -p "$dir"
 	echo "$type" >"$dir/type"
@@ -175,20 +179,35 @@ guest_test() {
 
 # results_of COMMAND...: run a program that prints KTAP; its results become ours.
 results_of() {
-	local line
+	local line text
 	while read -r line; do
+		text=${line#*ok * }
+		text=${text#- }
 		case $line in
-		"ok "*"# SKIP "*)
-			line=${line#ok * }
-			skip "${line% # SKIP*}" "${line#*# SKIP }"
-			;;
-		"ok "*) ok "${line#ok * }" ;;
-		"not ok "*) not_ok "${line#not ok * }" ;;
+		"ok "*"# SKIP "*) skip "${text% # SKIP*}" "${text#*# SKIP }" ;;
+		"ok "*) ok "$text" ;;
+		"not ok "*) not_ok "$text" ;;
 		1..* | KTAP*) ;;
 		"# "*) echo "$line" ;;
 		*) diag "$line" ;;
 		esac
 	done < <("$@" || echo "status $?")
+}
+
+# at_once LINE...: run these commands at the same time, each a line of shell; their results become ours, the
+# first one's first.
+at_once() {
+	local line n=0 dir pids=()
+	dir=$(mktemp -d)
+	for line; do
+		(KTAP_N=0; eval "$line") >"$dir/$((n++))" 2>&1 &
+		pids+=($!)
+	done
+	wait "${pids[@]}"
+	for ((line = 0; line < n; line++)); do
+		results_of cat "$dir/$line"
+	done
+	rm -r "$dir"
 }
 
 # guest_save_restore NAME: save it, and restore it.
@@ -217,6 +236,7 @@ guest_clean() {
 
 # dmesg_bad FILE: print the lines that no healthy kernel writes; succeeds when there are any.
 dmesg_bad() {
+	grep -qE "$DMESG_BAD" "$1" || return 1
 	grep -E -A12 "$DMESG_BAD" "$1" | { [ -n "${EXPECT_DMESG:-}" ] && grep -vE "$EXPECT_DMESG" || cat; } |
 		grep -E -A12 "$DMESG_BAD"
 }

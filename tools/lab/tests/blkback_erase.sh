@@ -3,7 +3,7 @@
 # that erases. There is no such device here but one of ours: `hostile back` serves it to the driver domain.
 # timeout: 180
 swap_driver back "$MODULES_BACK" || bail "no back end"
-guest_start g pv &
+guest_get g pv &
 driver_domain_start drv "$(lab_disk 16)" modules=none &
 wait
 guest_alive g && driver_domain_beats drv || bail "no guests"
@@ -21,5 +21,4 @@ EOF2
 poke="bash $LAB_DIR/pass @ 'dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct' >>$LAB_DIR/passed 2>&1"
 results_of hostile back discard-secure --guest "$(guest_domid drv)" --timeout $((40 * LAB_STRETCH)) --poke "$poke"
 is "what the back end offers" "$(grep -h secure "$LAB_DIR/passed" | tr '\n' ' ')" "secure: 1 secure: 1 secure: 0 "
-guest_stop g
 guest_stop drv

@@ -4,7 +4,7 @@
 # timeout: 400
 . /payload/tests/blkfront.inc
 swap_driver back "$MODULES_BACK" || bail "no back end"
-guest_start g pv modules=ours || bail "no guest"
+guest_get g pv modules=ours || bail "no guest"
 id=$(guest_domid g)
 disk=$(lab_disk 64)
 none=$(granted)
@@ -48,4 +48,3 @@ is "the toolstack says so" "$(front_says trusted)" 0
 is "our pages are not shown" "$(how)" "back end not trusted"
 verified "untrusted"
 check "detach" disk_detach g xvdb
-guest_stop g

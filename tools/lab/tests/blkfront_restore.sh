@@ -3,7 +3,7 @@
 # what was in flight.
 # timeout: 300
 swap_driver back "$MODULES_BACK" || bail "no back end"
-guest_start g pv modules=ours || bail "no guest"
+guest_get g pv modules=ours || bail "no guest"
 disk=$(lab_disk 64)
 none=$(hostile grants "$(guest_domid g)")
 check "attach" disk_attach g "$disk" xvdb
@@ -17,4 +17,3 @@ no_grant_left() {
 	[ "$(hostile grants "$id")" = "$none" ]
 }
 check "no grant is left" wait_for 5 no_grant_left || diag "before: $none, now: $(hostile grants "$id")"
-guest_stop g

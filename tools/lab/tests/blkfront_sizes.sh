@@ -4,7 +4,7 @@
 # timeout: 300
 . /payload/tests/blkfront.inc
 swap_driver back "$MODULES_BACK" || bail "no back end"
-guest_start g pv modules=ours || bail "no guest"
+guest_get g pv modules=ours || bail "no guest"
 disk=$(lab_disk 64)
 
 for most in 32 64 256 20 11; do
@@ -40,4 +40,3 @@ fi
 check "detach" disk_detach g xvdb
 is "parameters" "$(guest_run g 'cd /sys/module/blkfront/parameters && grep . * | tr "\n" " "')" \
 	"feature_persistent:Y max_indirect_segments:11 max_queues:4 max_ring_page_order:0 trusted:Y "
-guest_stop g

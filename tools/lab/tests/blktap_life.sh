@@ -36,7 +36,7 @@ tap_start exec "$id" "$n"
 check "another program in the same process has not" wait_for 2 eval '[ "$(tap info "$id" "$n" pid)" = 0 ]'
 tap_start noop "$id" "$n"
 first=$tap_pid
-python3 /payload/tests/blktap.py noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
+python3 -IS "$blktap" noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
 second=$!
 sleep 2
 check_fails "a second program waits" grep -q attached "$LAB_STATE/second.log"
@@ -49,7 +49,7 @@ kill -9 "$second"
 tap_start stuck "$id" "$n"
 guest_bg g dd 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
 check "a program is stuck" wait_for 20 grep -q stuck "$LAB_STATE/tap.log"
-python3 /payload/tests/blktap.py noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
+python3 -IS "$blktap" noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
 second=$!
 sleep 1
 check "remove" tap set "$id" "$n" remove
@@ -66,7 +66,7 @@ tap_start noop "$id" "$n"
 check "detach with a program" disk_detach g xvdb
 check "... which is told" wait_for 20 grep -q gone "$LAB_STATE/tap.log"
 is "no tap any more" "$(tap list)" ""
-python3 /payload/tests/blktap.py noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
+python3 -IS "$blktap" noop "$id" "$n" --wait >"$LAB_STATE/second.log" 2>&1 &
 second=$!
 check "attach" disk_attach g "$disk" xvdb
 check "whoever waits gets it" wait_for 20 grep -q attached "$LAB_STATE/second.log"

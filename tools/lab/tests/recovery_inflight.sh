@@ -7,7 +7,7 @@ modprobe dm-mod || bail "no device mapper"
 disk=$(lab_disk 64)
 dmsetup create held --table "0 131072 linear $disk 0" || bail "no mapped device"
 dmsetup mknodes
-guest_start g pv modules=ours &
+guest_get g pv modules=ours &
 driver_domain_start drv /dev/mapper/held &
 wait
 guest_alive g && driver_domain_beats drv || bail "no guests"
@@ -41,6 +41,6 @@ wait_for 20 guest_run drv true
 check "each was sent again, once" counts_are "1 1 1"
 is "the data" "$(guest_run g 'dd if=/dev/xvdb bs=4k skip=512 count=1 iflag=direct 2>/dev/null | tr -d x | wc -c' | tr -d '\r ')" 0
 check "detach" disk_detach g xvdb
-guest_destroy g
+
 guest_destroy drv
 check "the disk is closed" wait_for 20 dmsetup remove held

@@ -3,7 +3,7 @@
 # no error.
 # timeout: 400
 swap_driver back ours || bail "no back end"
-guest_start g pv modules=ours || bail "no guest"
+guest_get g pv modules=ours || bail "no guest"
 id=$(guest_domid g)
 none=$(hostile grants "$id")
 no_grant_left() {
