@@ -69,7 +69,7 @@ try() {	# NUMBER NAME KIND SCENARIO
 	now=$(spurious)
 	# What is wanted of event storms is not seen from the guest.
 	[ "$3" = events ] && [ $status = 0 ] && [ "$now" = "$was" ] && status="1: no event was called spurious"
-	[ $status = 0 ] && [ "$(beyond)" != "$far" ] && status="1: the disk has got requests that are not on it"
+	[ "$status" = 0 ] && [ "$(beyond)" != "$far" ] && status="1: the disk has got requests that are not on it"
 	if [ "$status" = 0 ] && ! settled; then
 		status="1: grants $(hostile grants "$id"), before $before"
 	fi
