@@ -5,7 +5,7 @@
 use crate::{
     chardev::{self, User},
     shared::Shared,
-    tap::{Attachment, Tap},
+    tap::{Attachment, Tap, Wish},
     taps,
 };
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -127,13 +127,15 @@ impl File {
         if self.attachment.as_ref().is_some() {
             return Err(errno(EISCONN));
         }
+        // Before a tap is made for it.
+        let wish = Wish::read(it)?;
         let wait = it.flags & ioctl::WAIT != 0;
         let bell = taps::bell()?;
         let attachment = loop {
             let before = bell.rung();
             let attached = match blkback::tap::find(it.domid, it.handle) {
                 None => Err(ENODEV),
-                Some(slot) => taps::find_or_make(&slot).and_then(|tap| tap.attach(it)),
+                Some(slot) => taps::find_or_make(&slot).and_then(|tap| tap.attach(&wish, it)),
             };
             match attached {
                 Ok(attachment) => break attachment,

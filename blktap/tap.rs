@@ -83,6 +83,39 @@ impl Drop for Attachment {
     }
 }
 
+/// What a program asks for when it attaches, checked.
+pub(crate) struct Wish {
+    mode: Mode,
+    policy: Policy,
+    /// Pages for the guest's data, and for the program's own, of each queue.
+    guest: usize,
+    own: usize,
+    no_data: bool,
+}
+
+impl Wish {
+    /// # Errors
+    ///
+    /// `EINVAL` for a bad mode, policy or size.
+    pub(crate) fn read(it: &ioctl::Attach) -> Result<Self> {
+        let round = |bytes: u32| (bytes as usize).div_ceil(PAGE_SIZE);
+        let guest = match it.guest_bytes {
+            0 => GUEST_BYTES,
+            bytes => bytes.max(MIN_GUEST_BYTES),
+        };
+        if guest > MAX_BYTES || it.own_bytes > MAX_BYTES {
+            return Err(EINVAL);
+        }
+        Ok(Wish {
+            mode: Mode::from_number(it.mode).ok_or(EINVAL)?,
+            policy: Policy::from_number(it.policy).ok_or(EINVAL)?,
+            guest: round(guest),
+            own: round(it.own_bytes),
+            no_data: it.flags & ioctl::NO_DATA != 0,
+        })
+    }
+}
+
 impl Tap {
     /// Puts a tap at a disk.
     ///
@@ -126,20 +159,20 @@ impl Tap {
     ///
     /// # Errors
     ///
-    /// `EINVAL` for a bad mode, policy or size, `EBUSY` when another program has it, `ENODEV` when
-    /// the disk has been detached, `EINTR`, `ENOMEM`.
-    pub(crate) fn attach(self: &Arc<Self>, it: &mut ioctl::Attach) -> Result<Attachment> {
-        let mode = Mode::from_number(it.mode).ok_or(EINVAL)?;
-        let policy = Policy::from_number(it.policy).ok_or(EINVAL)?;
-        let round = |bytes: u32| (bytes as usize).div_ceil(PAGE_SIZE);
-        let guest = match it.guest_bytes {
-            0 => GUEST_BYTES,
-            bytes => bytes.max(MIN_GUEST_BYTES),
-        };
-        if guest > MAX_BYTES || it.own_bytes > MAX_BYTES {
-            return Err(EINVAL);
-        }
-        let (guest, own) = (round(guest), round(it.own_bytes));
+    /// `EBUSY` when another program has it, `ENODEV` when the disk has been detached, `EINTR`,
+    /// `ENOMEM`.
+    pub(crate) fn attach(
+        self: &Arc<Self>,
+        wish: &Wish,
+        it: &mut ioctl::Attach,
+    ) -> Result<Attachment> {
+        let &Wish {
+            mode,
+            policy,
+            guest,
+            own,
+            no_data,
+        } = wish;
         let pages = WINDOW.wrapping_add(guest).wrapping_add(own);
         let mut regions = KVec::with_capacity(self.queues.len(), GFP_KERNEL)?;
         for _ in 0..self.queues.len() {
@@ -171,7 +204,6 @@ impl Tap {
             regions,
             hints: KVec::new(),
         };
-        let no_data = it.flags & ioctl::NO_DATA != 0;
         for (queue, region) in self.queues.iter().zip(&attachment.regions) {
             let program = Program::new(generation, region, guest, no_data, self.slot.domid())?;
             queue.set_next(program);

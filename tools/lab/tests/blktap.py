@@ -397,6 +397,7 @@ def abuse(domid, handle):
     check("policy", fails(attach, fd, policy=3), "EINVAL")
     check("a huge window", fails(attach, fd, guest=0xffffffff), "EINVAL")
     check("a huge window of its own", fails(attach, fd, own=0xffffffff), "EINVAL")
+    check("no tap is made for what is refused", fails(info, fd, domid, handle), "ENOENT")
     check("no such disk", fails(attach, fd, disk=(domid, handle + 1)), "ENODEV")
     check("no such guest", fails(attach, fd, disk=(1 << 20, handle)), "ENODEV")
     nonblock = os.open("/dev/blktap", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
