@@ -492,6 +492,14 @@ impl<T: Operations> Registration<T> {
     pub fn dev(&self) -> &Arc<NetDev> {
         &self.dev
     }
+
+    /// Makes it a child of another device, or of none. Nobody else may change the children of either
+    /// meanwhile. Sleeps, and takes the lock of [`rtnl`].
+    pub fn set_parent(&self, parent: Option<&Device>) -> Result {
+        let parent = parent.map_or(core::ptr::null_mut(), Device::raw_dev);
+        // SAFETY: Registered, by the type invariant; the parent is live, or there is none.
+        to_result(unsafe { bindings::net_helper_set_parent(self.dev.as_raw(), parent) })
+    }
 }
 
 impl<T: Operations> Drop for Registration<T> {

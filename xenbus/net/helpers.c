@@ -9,6 +9,7 @@
 #include <net/tcp.h>
 #include <xen/page.h>
 
+#include "../helpers.h"
 #include "helpers.h"
 
 /* @enumerated: the name is a pattern, such as "eth%d". */
@@ -41,6 +42,18 @@ void net_helper_set_up(struct net_device *dev, const struct net_helper_setup *se
 	netif_carrier_off(dev);
 }
 EXPORT_SYMBOL_GPL(net_helper_set_up);
+
+int net_helper_set_parent(struct net_device *dev, struct device *parent)
+{
+	int err;
+
+	/* Under the lock others look at the parent. */
+	rtnl_lock();
+	err = xenbus_helper_set_parent(&dev->dev, parent);
+	rtnl_unlock();
+	return err;
+}
+EXPORT_SYMBOL_GPL(net_helper_set_parent);
 
 void *net_helper_data(const struct net_device *dev)
 {
@@ -213,6 +226,18 @@ void net_helper_napi_del(struct napi_struct *napi)
 	netif_napi_del(napi);
 }
 EXPORT_SYMBOL_GPL(net_helper_napi_del);
+
+u64 net_helper_napi_state(const struct napi_struct *napi)
+{
+	return READ_ONCE(napi->state);
+}
+EXPORT_SYMBOL_GPL(net_helper_napi_state);
+
+int net_helper_napi_weight(const struct napi_struct *napi)
+{
+	return napi->weight;
+}
+EXPORT_SYMBOL_GPL(net_helper_napi_weight);
 
 void net_helper_napi_schedule(struct napi_struct *napi)
 {
