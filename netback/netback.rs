@@ -31,6 +31,9 @@
 //! that comes last connects. Both are looked at in the xenwatch thread, probe and remove under the
 //! device's lock.
 //!
+//! When the driver lets go of a device that is in use, it says `InitWait`: the front end keeps its
+//! rings, and sends nothing until somebody serves them.
+//!
 //! Lock order: `link`, then the lock under which interfaces are configured, then the locks of a queue.
 //!
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
@@ -181,6 +184,7 @@ impl Driver for Netback {
 
     fn remove(this: &Arc<Self>, dev: &Device<Core>) {
         this.end();
+        connect::let_go(dev);
         dev.announce(false);
         connect::forget_hotplug(dev);
     }
@@ -223,7 +227,7 @@ impl Netback {
         // Each is taken out under the lock and dropped without it.
         let watches = core::mem::take(&mut self.outside.lock().watches);
         drop(watches);
-        // The state node is left alone, so that the device may be bound again.
+        // Not to `Closed`: the device may be bound again.
         self.link.lock().change(Link::removed);
         let interface = self.outside.lock().interface.take();
         drop(interface);
