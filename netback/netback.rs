@@ -21,6 +21,7 @@
 //! - `control.rs`: how the guest wants packets spread over its queues.
 //! - `rings.rs`: the start and the end of the rings.
 //! - `connect.rs`: all that is read from and written to xenstore.
+//! - `debug.rs`: what debugfs shows.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
 //! - `params.rs`: the module's parameters, the one file that is not safe Rust.
 //!
@@ -41,6 +42,7 @@
 mod connect;
 mod control;
 mod credit;
+mod debug;
 mod link;
 mod params;
 mod queue;
@@ -75,11 +77,14 @@ module! {
 struct Module {
     #[pin]
     registration: Registration<Netback>,
+    // After all that is in it.
+    debug: params::DebugDir,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Module {
+            debug: params::DebugDir::new(),
             registration <- Registration::new(module),
         })
     }
