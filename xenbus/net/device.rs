@@ -333,10 +333,11 @@ impl NetDev {
         unsafe { bindings::net_helper_set_mac(self.as_raw(), mac.as_ptr()) };
     }
 
-    /// Tells the neighbours where the device's addresses are now. Takes the lock of [`rtnl`].
+    /// Tells the neighbours where the device's addresses are now. A link that is new is used for that.
+    /// Takes the lock of [`rtnl`].
     pub fn notify_peers(&self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::netdev_notify_peers(self.as_raw()) };
+        unsafe { bindings::net_helper_notify_peers(self.as_raw()) };
     }
 
     /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`] for this device;

@@ -5,6 +5,7 @@
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
 #include <net/ip.h>
+#include <net/netdev_lock.h>
 #include <net/page_pool/helpers.h>
 #include <net/tcp.h>
 #include <xen/page.h>
@@ -132,6 +133,18 @@ void net_helper_update_features(struct net_device *dev)
 	rtnl_unlock();
 }
 EXPORT_SYMBOL_GPL(net_helper_update_features);
+
+void net_helper_notify_peers(struct net_device *dev)
+{
+	rtnl_lock();
+	/* the queues of a device without a link drop all, until a worker has seen that it has one */
+	netdev_lock_ops(dev);
+	ethtool_op_get_link(dev);
+	netdev_unlock_ops(dev);
+	__netdev_notify_peers(dev);
+	rtnl_unlock();
+}
+EXPORT_SYMBOL_GPL(net_helper_notify_peers);
 
 /* The stack sends nothing any more when this has returned, until netif_device_attach(). */
 void net_helper_detach(struct net_device *dev)

@@ -41,6 +41,7 @@ bool net_helper_carrier_ok(const struct net_device *dev);
 int net_helper_set_queues(struct net_device *dev, unsigned int queues);
 unsigned int net_helper_tx_queues(const struct net_device *dev);
 void net_helper_update_features(struct net_device *dev);
+void net_helper_notify_peers(struct net_device *dev);
 void net_helper_detach(struct net_device *dev);
 void net_helper_tx_start_all(struct net_device *dev);
 void net_helper_tx_stop_all(struct net_device *dev);
