@@ -81,6 +81,7 @@ mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
 	done
 	: >/run/toeplitz
 ) &
+watcher=$!
 
 if [ -n "$HOSTILE" ]; then
 	hostile_net 0 $HOSTILE
@@ -90,6 +91,7 @@ else
 	hostile_net 1 state-garbage
 	hostile_net 2 state-removed
 fi
+kill $watcher 2>/dev/null
 if [ -z "$HOSTILE" ]; then
 	check "debugfs has shown a guest's hash" ls /run/toeplitz
 	check "checksums were to be made up for" sh -c "ethtool -S vif$id.0 | grep 'rx_gso_checksum_fixup: [1-9]'"
