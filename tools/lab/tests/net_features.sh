@@ -21,7 +21,7 @@ parameter() {
 
 is "the cache of hashes has its parameter" "$(cat $back/hash_cache_size)" 64
 check "one queue for each interface, says the guest" parameter max_queues 1
-check "attach, with a back end that is not trusted" net_attach g 30 untrusted
+check "attach, with a back end that is not trusted" net_attach g 30 untrusted script="$LAB/vif-quick"
 is "there is one queue" "$(xenstore-read $front/multi-queue-num-queues)" 1
 is "the key says so" "$(xenstore-read $front/trusted)" 0
 
@@ -64,7 +64,7 @@ check "with SG it may be more" guest_run g 'ethtool -K eth0 sg on && ip link set
 rebind() {
 	echo "vif-$id-0" >/sys/bus/xen-backend/drivers/$driver/unbind &&
 		echo "vif-$id-0" >/sys/bus/xen-backend/drivers/$driver/bind &&
-		XENBUS_PATH=backend/vif/$id/0 vif=$vif /etc/xen/scripts/vif-bridge online type_if=vif
+		XENBUS_PATH=backend/vif/$id/0 vif=$vif "$LAB/vif-quick" online
 }
 if [ "$MODULES_FRONT/$MODULES_BACK" = ours/ours ]; then
 	check "the vif's MTU" ip link set "$vif" mtu 9000

@@ -17,7 +17,7 @@ c) module=xen_netback driver=vif load="modprobe xen-netback" ;;
 esac
 dev=vif-$id-0
 drivers=/sys/bus/xen-backend/drivers/$driver
-check "attach" net_attach pv 40
+check "attach" net_attach pv 40 script="$LAB/vif-quick"
 
 # What udev does, with a rule for that: the script is run when the back end asks for it.
 cat >/run/hotplug <<'END'
