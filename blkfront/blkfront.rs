@@ -21,7 +21,7 @@
 //! the domain share: to add the disk (which reads the partition table), to take it away.
 //!
 //! When the domain of the back end dies, and the device comes again with a new one, the disk is kept:
-//! see `keep.rs`.
+//! see `kept.rs`.
 //!
 //! A detach that comes while the disk is open takes effect at the last close. When the back end goes
 //! to `Closed`, or a device is removed and not kept, nothing is waited for and requests in flight
@@ -42,7 +42,7 @@ use kernel::{
 };
 use xenbus::{
     delayed::DelayedWork,
-    noio,
+    keep, noio,
     prelude::*,
     protocol::{
         negotiate::{Discard, Flush},
@@ -56,7 +56,7 @@ mod connect;
 mod disk;
 mod features;
 mod hwqueue;
-mod keep;
+mod kept;
 mod mq;
 mod pages;
 mod queue;
@@ -401,7 +401,7 @@ module! {
 struct Module {
     #[pin]
     driver: Registration<Blkfront>,
-    shelf: keep::Shelf,
+    shelf: keep::Shelf<Blkfront>,
     freed: AllFreed,
     major: Major,
 }

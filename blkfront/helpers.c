@@ -13,6 +13,7 @@
 #include <xen/platform_pci.h>
 #include <xen/xen.h>
 
+#include "../xenbus/helpers.h"
 #include "helpers.h"
 
 /* The names and defaults are those of xen-blkfront. */
@@ -149,23 +150,7 @@ sector_t blkfront_helper_capacity(struct gendisk *disk)
 /* Whoever calls this is alone with the parents: nobody else adds a disk to them. */
 int blkfront_helper_set_parent(struct gendisk *disk, struct device *parent)
 {
-	struct device *dev = disk_to_dev(disk);
-	bool has_parent = dev->parent;
-	/* "block" in the old parent's directory, or in /sys/devices/virtual, which others share. */
-	struct kobject *dir = kobject_get(dev->kobj.parent);
-	int err = device_move(dev, parent, parent ? DPM_ORDER_DEV_AFTER_PARENT : DPM_ORDER_NONE);
-
-	/*
-	 * device_move() does not give back the reference on that directory which device_add(), or it
-	 * itself, took, as device_del() does. What is left beside ours is that one.
-	 */
-	if (!err && has_parent && kref_read(&dir->kref) == 2)
-		kobject_put(dir);
-	kobject_put(dir);
-	/* If it is the last of a shared one, only the core could give it back, under its lock. */
-	if (!err && dir && !has_parent && !refcount_dec_not_one(&dir->kref.refcount))
-		dev_dbg(dev, "has left an empty directory\n");
-	return err;
+	return xenbus_helper_set_parent(disk_to_dev(disk), parent);
 }
 
 int blkfront_helper_register_blkdev(unsigned int major, const char *name)

@@ -20,6 +20,7 @@ use kernel::{
     ffi::{c_int, c_uint},
     prelude::*,
 };
+use xenbus::keep::Keeper;
 
 mod disk;
 mod limits;
@@ -76,7 +77,7 @@ kernel::sync::global_lock! {
 
 kernel::sync::global_lock! {
     // SAFETY: `Major::new` initialises it, before which there is no device.
-    pub(crate) unsafe(uninit) static KEPT: Mutex<crate::keep::Keeper> = crate::keep::Keeper::new();
+    pub(crate) unsafe(uninit) static KEPT: Mutex<Keeper<crate::Blkfront>> = Keeper::new();
 }
 
 /// Minor numbers that no other disk of ours has. Dropping them gives them back.

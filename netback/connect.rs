@@ -93,6 +93,19 @@ pub(crate) fn forget_hotplug(dev: &Device) {
     let _ = NIL.remove(dev.nodename(), c"hotplug-status");
 }
 
+/// Says that nobody serves the interface now, as before the front end has connected. The toolstack
+/// may have asked for something else meanwhile, which stays. Sleeps.
+pub(crate) fn let_go(dev: &Device) {
+    let node = dev.nodename();
+    // Without the node nobody misses it.
+    let _ = store::transaction(|store| {
+        if store.read_number(node, c"state")? == Some(XenbusState::Connected as u32) {
+            store.printf(node, c"state", fmt!("{}", XenbusState::InitWait as u32))?;
+        }
+        Ok(())
+    });
+}
+
 /// How much the guest may send. Sleeps.
 pub(crate) fn rate(dev: &Device) -> Rate {
     let Ok(Some(value)) = NIL.read_opt(dev.nodename(), c"rate") else {

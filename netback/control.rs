@@ -54,6 +54,11 @@ impl Spread {
         self.on.store(false, Relaxed);
     }
 
+    /// What the guest has said.
+    pub(crate) fn hashing(&self) -> Hashing {
+        self.hashing.lock().clone()
+    }
+
     /// Whether the guest has said how packets are spread.
     #[inline]
     pub(crate) fn is_on(&self) -> bool {

@@ -52,6 +52,14 @@ impl Account {
         }
     }
 
+    /// The rate, what is left of it, in bytes, and when there is more, in jiffies.
+    pub(crate) fn state(&self) -> (Rate, u64, u64) {
+        let (rate, left, next) = self.credit.state();
+        let msecs = next.saturating_sub(now_ns() / 1000) / 1000;
+        let wait = msecs_to_jiffies(msecs.min(u64::from(u32::MAX)) as u32);
+        (rate, left, jiffies().wrapping_add(wait as u64))
+    }
+
     /// Takes the credit for a packet of `bytes` bytes.
     ///
     /// # Errors

@@ -24,6 +24,11 @@ unsigned int netback_fatal_skb_slots = 20;
 module_param_named(fatal_skb_slots, netback_fatal_skb_slots, uint, 0444);
 MODULE_PARM_DESC(fatal_skb_slots, "More slots than these in a packet disable the vif");
 
+/* Nobody looks at it: to compute a hash costs less than to look it up in a list. */
+static unsigned int hash_cache_size = 64;
+module_param(hash_cache_size, uint, 0644);
+MODULE_PARM_DESC(hash_cache_size, "Without effect: there is no cache, hashes are computed");
+
 bool netback_provides_xdp_headroom = true;
 module_param_named(provides_xdp_headroom, netback_provides_xdp_headroom, bool, 0644);
 MODULE_PARM_DESC(provides_xdp_headroom, "Leave room in front of packets, if the guest asks for it");

@@ -21,6 +21,7 @@
 //! - `control.rs`: how the guest wants packets spread over its queues.
 //! - `rings.rs`: the start and the end of the rings.
 //! - `connect.rs`: all that is read from and written to xenstore.
+//! - `debug.rs`: what debugfs shows.
 //! - `link.rs`: the states of the connection; this file: the driver on the bus.
 //! - `params.rs`: the module's parameters, the one file that is not safe Rust.
 //!
@@ -31,6 +32,9 @@
 //! that comes last connects. Both are looked at in the xenwatch thread, probe and remove under the
 //! device's lock.
 //!
+//! When the driver lets go of a device that is in use, it says `InitWait`: the front end keeps its
+//! rings, and sends nothing until somebody serves them.
+//!
 //! Lock order: `link`, then the lock under which interfaces are configured, then the locks of a queue.
 //!
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
@@ -38,6 +42,7 @@
 mod connect;
 mod control;
 mod credit;
+mod debug;
 mod link;
 mod params;
 mod queue;
@@ -72,11 +77,14 @@ module! {
 struct Module {
     #[pin]
     registration: Registration<Netback>,
+    // After all that is in it.
+    debug: params::DebugDir,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Module {
+            debug: params::DebugDir::new(),
             registration <- Registration::new(module),
         })
     }
@@ -181,6 +189,7 @@ impl Driver for Netback {
 
     fn remove(this: &Arc<Self>, dev: &Device<Core>) {
         this.end();
+        connect::let_go(dev);
         dev.announce(false);
         connect::forget_hotplug(dev);
     }
@@ -223,7 +232,7 @@ impl Netback {
         // Each is taken out under the lock and dropped without it.
         let watches = core::mem::take(&mut self.outside.lock().watches);
         drop(watches);
-        // The state node is left alone, so that the device may be bound again.
+        // Not to `Closed`: the device may be bound again.
         self.link.lock().change(Link::removed);
         let interface = self.outside.lock().interface.take();
         drop(interface);

@@ -3,7 +3,37 @@
 //! The module's parameters, as the administrator has set them last: the one part of this driver with
 //! `unsafe`. They are those of the C driver.
 
-use kernel::ffi::c_uint;
+use kernel::{ffi::c_uint, prelude::*};
+use xenbus::debugfs::Dir;
+
+kernel::sync::global_lock! {
+    // SAFETY: `DebugDir::new` initialises it, before which there is no device.
+    unsafe(uninit) static DEBUG: Mutex<Option<Dir>> = None;
+}
+
+/// `xen-netback` in debugfs, while there is the module.
+pub(crate) struct DebugDir;
+
+impl DebugDir {
+    /// Makes it. The module does this once.
+    pub(crate) fn new() -> Self {
+        // SAFETY: Done once.
+        unsafe { DEBUG.init() };
+        *DEBUG.lock() = Some(Dir::new(c"xen-netback"));
+        DebugDir
+    }
+}
+
+impl Drop for DebugDir {
+    fn drop(&mut self) {
+        *DEBUG.lock() = None;
+    }
+}
+
+/// Calls `f` with `xen-netback` in debugfs.
+pub(crate) fn with_debug_dir<R>(f: impl FnOnce(&Dir) -> R) -> Option<R> {
+    DEBUG.lock().as_ref().map(f)
+}
 
 extern "C" {
     static netback_separate_tx_rx_irq: bool;

@@ -20,11 +20,12 @@ use xenbus::{
     net::{Count, Napi, Poll, PollContext, SkBuff, SkbList},
     new_spinlock_irq,
     prelude::*,
+    protocol::ring::Indices,
     waker::Waker,
 };
 
 /// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
-const MAX_WAITING: usize = 256 / 2 * 4096;
+pub(crate) const MAX_WAITING: usize = 256 / 2 * 4096;
 
 /// Events that may come, while a packet waits for room, without any: one that tells of room may come
 /// when that has been seen already. Each further one is spurious.
@@ -61,6 +62,9 @@ pub(crate) struct Queue {
     /// What the guest is to receive.
     #[pin]
     waiting: SpinLockIrq<Waiting>,
+    /// The indices of the receive ring, as of when its thread looked at it last.
+    #[pin]
+    rx_ring: SpinLock<Indices>,
 }
 
 struct Waiting {
@@ -140,6 +144,7 @@ impl Queue {
                 counts: Counts::default(),
                 tx <- new_spinlock!(None, "netback::Queue::tx"),
                 waiting <- new_spinlock_irq!(waiting, "netback::Queue::waiting"),
+                rx_ring <- new_spinlock!(Indices::default(), "netback::Queue::rx_ring"),
             }),
             GFP_KERNEL,
         )
@@ -193,6 +198,38 @@ impl Queue {
             self.shared.net.wake_queue(self.index);
         }
         Some(skb)
+    }
+
+    /// Notes how the receive ring is, for whoever asks.
+    pub(crate) fn note_rx_ring(&self, indices: Indices) {
+        *self.rx_ring.lock() = indices;
+    }
+
+    /// How the receive ring was when its thread looked at it last.
+    pub(crate) fn rx_ring(&self) -> Indices {
+        *self.rx_ring.lock()
+    }
+
+    /// Calls `show` with the transmit ring, if there is one.
+    pub(crate) fn with_tx(&self, show: impl FnOnce(&Tx)) {
+        xenbus::net::without_softirqs(|| {
+            if let Some(tx) = &*self.tx.lock() {
+                show(tx);
+            }
+        });
+    }
+
+    /// How many packets wait for the guest, and their bytes.
+    pub(crate) fn waiting(&self) -> (usize, usize) {
+        let waiting = self.waiting.lock();
+        (waiting.packets.len(), waiting.bytes)
+    }
+
+    /// As an event of the receive ring.
+    pub(crate) fn call(&self) {
+        if let Some(calls) = self.waiting.lock().calls.clone() {
+            calls.call();
+        }
     }
 
     /// Since when the packet that has waited longest does so, in jiffies.

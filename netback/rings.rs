@@ -4,7 +4,7 @@
 
 use crate::{
     connect::Front,
-    control,
+    control, debug,
     queue::{Calls, Channel, Port, Queue},
     rx::Rx,
     tx::Tx,
@@ -12,6 +12,7 @@ use crate::{
 };
 use kernel::dev_err;
 use xenbus::{
+    debugfs::Dir,
     kthread::Kthread,
     net::Napi,
     prelude::*,
@@ -28,6 +29,8 @@ use xenbus::{
 pub(crate) struct Rings {
     vif: Arc<Vif>,
     threads: KVec<Kthread>,
+    /// What debugfs shows of them.
+    files: Option<Dir>,
 }
 
 impl Rings {
@@ -43,6 +46,7 @@ impl Rings {
         let mut rings = Rings {
             vif: vif.clone(),
             threads: KVec::with_capacity(front.queues.len(), GFP_KERNEL)?,
+            files: None,
         };
         for (napi, queue) in vif.queues().iter().zip(front.queues.iter()) {
             let thread = start(dev, napi, queue)?;
@@ -55,12 +59,14 @@ impl Rings {
             rings.threads.push(thread, GFP_KERNEL)?;
         }
         vif.connected(queues)?;
+        rings.files = debug::show(vif, front.queues.len(), front.control.is_some());
         Ok(rings)
     }
 }
 
 impl Drop for Rings {
     fn drop(&mut self) {
+        self.files = None;
         self.vif.shared().net.set_carrier(false);
         for napi in self.vif.queues().iter() {
             // What the stack still sends is dropped.

@@ -113,6 +113,7 @@ impl Rx {
             let waits = self.next.is_some();
             self.calls.wait_for_room(waits, useful || !self.waited);
             self.waited = waits;
+            self.queue.note_rx_ring(self.ring.indices());
             if self.split {
                 give_eoi(&self.channel, useful);
             } else if waits {

@@ -18,7 +18,7 @@ use xenbus::{
         netif::{
             self, answer_request, status, Checksum, TxFatal, TxNext, TxPacket, MAX_TX_REQUESTS,
         },
-        ring::Back,
+        ring::{Back, Indices},
     },
     ring::BackArea,
     timer::Timer,
@@ -108,6 +108,11 @@ impl Tx {
             ready: SkbList::new(),
         };
         Ok(KBox::new(tx, GFP_KERNEL)?)
+    }
+
+    /// What is shown of the ring: its indices, the credit, and whether a packet waits for some.
+    pub(crate) fn state(&self) -> (Indices, &Account, bool) {
+        (self.ring.indices(), &self.credit, self.held)
     }
 
     /// Takes at most `budget` packets.

@@ -10,8 +10,13 @@
 //!   (`queue.rs`) takes the access back, makes a packet of the pages, and gives it to the stack.
 //!
 //! And of an interface: `connect.rs` has what is read from and written to xenstore, `rings.rs` the
-//! start and the end of the rings; this file its life, from probe to remove. `params.rs` has the
-//! module's parameters; it is the one file that is not safe Rust.
+//! start and the end of the rings; this file its life, from probe to remove; `kept.rs` what becomes
+//! of it when the back end's domain has died. `params.rs` has the module's parameters; it is the one
+//! file that is not safe Rust.
+//!
+//! A back end that says `InitWait` when it was connected, or nothing any more, has gone for the moment:
+//! there is no carrier until it, or the next one, is `Connected`. The rings stay, and it goes on where
+//! it has stopped; but a back end in another domain gets new ones.
 //!
 //! All the checks of what the back end says are in [`xenbus::protocol::netif`]. A back end that breaks
 //! the rules of a ring, or keeps a page mapped that it has answered for, is not used any more, and its
@@ -23,6 +28,7 @@
 
 mod connect;
 mod interface;
+mod kept;
 mod params;
 mod queue;
 mod rings;
@@ -37,7 +43,7 @@ use kernel::{
 };
 use rings::Rings;
 use xenbus::{
-    net,
+    keep, net,
     prelude::*,
     protocol::state::{self, FrontAction},
 };
@@ -55,17 +61,21 @@ module! {
 struct Module {
     #[pin]
     registration: Registration<Netfront>,
+    // After the driver has left the bus.
+    shelf: keep::Shelf<Netfront>,
 }
 
 impl kernel::InPlaceModule for Module {
     fn init(module: &'static ThisModule) -> impl PinInit<Self, Error> {
         try_pin_init!(Module {
-            registration <- {
+            shelf: {
                 if !params::has_pv_nics() {
                     return Err(ENODEV);
                 }
-                Registration::new(module)
+                params::init_kept();
+                keep::Shelf::new()?
             },
+            registration <- Registration::new(module),
         })
     }
 }
@@ -91,6 +101,9 @@ impl Driver for Netfront {
     const DEVICE_TYPE: &'static CStr = c"vif";
 
     fn probe(dev: &Device<Core>) -> Result<Arc<Self>> {
+        if let Some(this) = keep::adopt(dev) {
+            return Ok(this);
+        }
         let interface = Interface::new(dev, params::max_queues())?;
         let this = Arc::pin_init(
             pin_init!(Netfront {
@@ -107,9 +120,15 @@ impl Driver for Netfront {
     fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, other: XenbusState) -> After {
         match state::front(dev.state(), other) {
             Ok(FrontAction::Publish) => this.connect(dev),
-            Ok(FrontAction::Resize) => this.interface.shared().net.notify_peers(),
+            Ok(FrontAction::Resize) => this.served(),
             Ok(FrontAction::Close) => this.close(dev, other),
             Ok(FrontAction::Nothing) if other == XenbusState::Closed => this.disconnect(),
+            // Nobody serves the rings for the moment.
+            Ok(FrontAction::Nothing)
+                if matches!(other, XenbusState::InitWait | XenbusState::Unknown) =>
+            {
+                this.interface.shared().net.set_carrier(false);
+            }
             // A back end that is connected to what was here before will see us and start again.
             Ok(FrontAction::Nothing | FrontAction::Connect | FrontAction::PublishAndConnect) => {}
             Err(e) => dev_warn!(
@@ -123,6 +142,9 @@ impl Driver for Netfront {
     }
 
     fn remove(this: &Arc<Self>, dev: &Device<Core>) {
+        if keep::keep(this, dev) {
+            return;
+        }
         this.interface.shared().net.set_carrier(false);
         if !dev.has_vanished() {
             let _ = dev.switch_state(XenbusState::Closing);
@@ -140,9 +162,7 @@ impl Driver for Netfront {
                 )
             });
         }
-        this.disconnect();
-        let registration = this.state.lock().registration.take();
-        drop(registration);
+        this.end();
     }
 
     fn resume(this: &Arc<Self>, _dev: &Device<Core>) -> Result {
@@ -204,6 +224,19 @@ impl Netfront {
         Ok(())
     }
 
+    /// The back end serves the rings; or does so again.
+    fn served(&self) {
+        let shared = self.interface.shared();
+        if self.state.lock().rings.is_none() || shared.is_broken() {
+            return;
+        }
+        if !shared.net.has_carrier() {
+            shared.net.set_carrier(true);
+            self.interface.kick();
+        }
+        shared.net.notify_peers();
+    }
+
     /// The back end goes, or has gone.
     fn close(&self, dev: &Device<Core>, other: XenbusState) {
         self.interface.shared().net.set_carrier(false);
@@ -212,6 +245,13 @@ impl Netfront {
         }
         // Otherwise it may still have pages mapped: they are ours again when it is `Closed`.
         dev.frontend_closed();
+    }
+
+    /// Takes the interface away.
+    fn end(&self) {
+        self.disconnect();
+        let registration = self.state.lock().registration.take();
+        drop(registration);
     }
 
     /// Ends the use of the rings.

@@ -4,8 +4,22 @@
 //! system this is: the one part of this driver with `unsafe`. All are those of the C driver.
 
 use core::ptr::NonNull;
-use kernel::{bindings::attribute_group, ffi::c_uint};
-use xenbus::net::{self, Files};
+use kernel::{bindings::attribute_group, ffi::c_uint, prelude::*};
+use xenbus::{
+    keep::Keeper,
+    net::{self, Files},
+};
+
+kernel::sync::global_lock! {
+    // SAFETY: The module calls `init_kept` before there is a device.
+    pub(crate) unsafe(uninit) static KEPT: Mutex<Keeper<crate::Netfront>> = Keeper::new();
+}
+
+/// Gets [`KEPT`] ready. The module does this once.
+pub(crate) fn init_kept() {
+    // SAFETY: Done once.
+    unsafe { KEPT.init() };
+}
 
 // Of what is opaque here, only a pointer is passed on.
 #[allow(improper_ctypes)]

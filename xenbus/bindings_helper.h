@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /* What bindgen reads for xenbus/bindings.rs: Xen's headers and our own helpers. */
 
+#include <linux/debugfs.h>
 #include <linux/device.h>
 #include <linux/kthread.h>
 #include <xen/events.h>

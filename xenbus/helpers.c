@@ -42,6 +42,85 @@ bool xenbus_helper_device_unregister(struct device *dev)
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_device_unregister);
 
+/* Whoever calls this is alone with the parents: nobody else adds a device of the class to them. */
+int xenbus_helper_set_parent(struct device *dev, struct device *parent)
+{
+	bool has_parent = dev->parent;
+	/* The class's in the old parent's directory, or in /sys/devices/virtual, which others share. */
+	struct kobject *dir = kobject_get(dev->kobj.parent);
+	int err = device_move(dev, parent, parent ? DPM_ORDER_DEV_AFTER_PARENT : DPM_ORDER_NONE);
+
+	/*
+	 * device_move() does not give back the reference on that directory which device_add(), or it
+	 * itself, took, as device_del() does. What is left beside ours is that one.
+	 */
+	if (!err && has_parent && kref_read(&dir->kref) == 2)
+		kobject_put(dir);
+	kobject_put(dir);
+	/* If it is the last of a shared one, only the core could give it back, under its lock. */
+	if (!err && dir && !has_parent && !refcount_dec_not_one(&dir->kref.refcount))
+		dev_dbg(dev, "has left an empty directory\n");
+	return err;
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_set_parent);
+
+static int debug_show(struct seq_file *to, void *unused)
+{
+	struct xenbus_debug_calls *calls = to->private;
+
+	calls->show(calls, to);
+	return 0;
+}
+
+static int debug_open(struct inode *inode, struct file *file)
+{
+	int err = single_open(file, debug_show, inode->i_private);
+
+	/* a command is written at whatever place */
+	file->f_mode |= FMODE_PWRITE;
+	return err;
+}
+
+static ssize_t debug_write(struct file *file, const char __user *from, size_t len, loff_t *pos)
+{
+	struct xenbus_debug_calls *calls = ((struct seq_file *)file->private_data)->private;
+	char text[32];
+	int err;
+
+	if (*pos)
+		return 0;
+	if (!calls->command)
+		return -EINVAL;
+	if (len >= sizeof(text))
+		return -ENOSPC;
+	if (copy_from_user(text, from, len))
+		return -EFAULT;
+	err = calls->command(calls, text, len);
+	return err ? err : len;
+}
+
+static const struct file_operations debug_file = {
+	.owner = THIS_MODULE,
+	.open = debug_open,
+	.read = seq_read,
+	.write = debug_write,
+	.llseek = seq_lseek,
+	.release = single_release,
+};
+
+void xenbus_helper_debugfs_file(const char *name, struct dentry *dir,
+				struct xenbus_debug_calls *calls)
+{
+	debugfs_create_file(name, calls->command ? 0600 : 0400, dir, calls, &debug_file);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_debugfs_file);
+
+void xenbus_helper_debugfs_remove(struct dentry *dir)
+{
+	debugfs_remove(dir);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_debugfs_remove);
+
 void xenbus_helper_virt_mb(void)
 {
 	virt_mb();

@@ -4,6 +4,7 @@
 #ifndef _XENBUS_HELPERS_H
 #define _XENBUS_HELPERS_H
 
+#include <linux/debugfs.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 #include <linux/timer.h>
@@ -16,6 +17,18 @@ void xenbus_helper_dev_error(struct xenbus_device *dev, int err, const char *msg
 void xenbus_helper_dev_fatal(struct xenbus_device *dev, int err, const char *msg);
 int xenbus_helper_add_uevent_var(struct kobj_uevent_env *env, const char *key, const char *value);
 bool xenbus_helper_device_unregister(struct device *dev);
+int xenbus_helper_set_parent(struct device *dev, struct device *parent);
+
+/* What a file in debugfs does. */
+struct xenbus_debug_calls {
+	void (*show)(struct xenbus_debug_calls *calls, struct seq_file *to);
+	/* NULL: it is read only. */
+	int (*command)(struct xenbus_debug_calls *calls, const char *text, size_t len);
+};
+
+void xenbus_helper_debugfs_file(const char *name, struct dentry *dir,
+				struct xenbus_debug_calls *calls);
+void xenbus_helper_debugfs_remove(struct dentry *dir);
 
 void xenbus_helper_virt_mb(void);
 

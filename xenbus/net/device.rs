@@ -333,10 +333,11 @@ impl NetDev {
         unsafe { bindings::net_helper_set_mac(self.as_raw(), mac.as_ptr()) };
     }
 
-    /// Tells the neighbours where the device's addresses are now. Takes the lock of [`rtnl`].
+    /// Tells the neighbours where the device's addresses are now. A link that is new is used for that.
+    /// Takes the lock of [`rtnl`].
     pub fn notify_peers(&self) {
         // SAFETY: By the type invariant.
-        unsafe { bindings::netdev_notify_peers(self.as_raw()) };
+        unsafe { bindings::net_helper_notify_peers(self.as_raw()) };
     }
 
     /// Gives the stack a packet that has been made ready by [`SkBuff::receive_on`] for this device;
@@ -491,6 +492,14 @@ impl<T: Operations> Registration<T> {
     /// The device.
     pub fn dev(&self) -> &Arc<NetDev> {
         &self.dev
+    }
+
+    /// Makes it a child of another device, or of none. Nobody else may change the children of either
+    /// meanwhile. Sleeps, and takes the lock of [`rtnl`].
+    pub fn set_parent(&self, parent: Option<&Device>) -> Result {
+        let parent = parent.map_or(core::ptr::null_mut(), Device::raw_dev);
+        // SAFETY: Registered, by the type invariant; the parent is live, or there is none.
+        to_result(unsafe { bindings::net_helper_set_parent(self.dev.as_raw(), parent) })
     }
 }
 

@@ -5,10 +5,12 @@
 #include <linux/module.h>
 #include <linux/rtnetlink.h>
 #include <net/ip.h>
+#include <net/netdev_lock.h>
 #include <net/page_pool/helpers.h>
 #include <net/tcp.h>
 #include <xen/page.h>
 
+#include "../helpers.h"
 #include "helpers.h"
 
 /* @enumerated: the name is a pattern, such as "eth%d". */
@@ -41,6 +43,18 @@ void net_helper_set_up(struct net_device *dev, const struct net_helper_setup *se
 	netif_carrier_off(dev);
 }
 EXPORT_SYMBOL_GPL(net_helper_set_up);
+
+int net_helper_set_parent(struct net_device *dev, struct device *parent)
+{
+	int err;
+
+	/* Under the lock others look at the parent. */
+	rtnl_lock();
+	err = xenbus_helper_set_parent(&dev->dev, parent);
+	rtnl_unlock();
+	return err;
+}
+EXPORT_SYMBOL_GPL(net_helper_set_parent);
 
 void *net_helper_data(const struct net_device *dev)
 {
@@ -119,6 +133,18 @@ void net_helper_update_features(struct net_device *dev)
 	rtnl_unlock();
 }
 EXPORT_SYMBOL_GPL(net_helper_update_features);
+
+void net_helper_notify_peers(struct net_device *dev)
+{
+	rtnl_lock();
+	/* the queues of a device without a link drop all, until a worker has seen that it has one */
+	netdev_lock_ops(dev);
+	ethtool_op_get_link(dev);
+	netdev_unlock_ops(dev);
+	__netdev_notify_peers(dev);
+	rtnl_unlock();
+}
+EXPORT_SYMBOL_GPL(net_helper_notify_peers);
 
 /* The stack sends nothing any more when this has returned, until netif_device_attach(). */
 void net_helper_detach(struct net_device *dev)
@@ -213,6 +239,18 @@ void net_helper_napi_del(struct napi_struct *napi)
 	netif_napi_del(napi);
 }
 EXPORT_SYMBOL_GPL(net_helper_napi_del);
+
+u64 net_helper_napi_state(const struct napi_struct *napi)
+{
+	return READ_ONCE(napi->state);
+}
+EXPORT_SYMBOL_GPL(net_helper_napi_state);
+
+int net_helper_napi_weight(const struct napi_struct *napi)
+{
+	return napi->weight;
+}
+EXPORT_SYMBOL_GPL(net_helper_napi_weight);
 
 void net_helper_napi_schedule(struct napi_struct *napi)
 {

@@ -28,6 +28,7 @@ struct net_helper_setup {
 
 struct net_device *net_helper_alloc(const char *name, bool enumerated, unsigned int queues);
 void net_helper_set_up(struct net_device *dev, const struct net_helper_setup *setup);
+int net_helper_set_parent(struct net_device *dev, struct device *parent);
 void *net_helper_data(const struct net_device *dev);
 const char *net_helper_name(const struct net_device *dev);
 void net_helper_set_mac(struct net_device *dev, const u8 *mac);
@@ -40,6 +41,7 @@ bool net_helper_carrier_ok(const struct net_device *dev);
 int net_helper_set_queues(struct net_device *dev, unsigned int queues);
 unsigned int net_helper_tx_queues(const struct net_device *dev);
 void net_helper_update_features(struct net_device *dev);
+void net_helper_notify_peers(struct net_device *dev);
 void net_helper_detach(struct net_device *dev);
 void net_helper_tx_start_all(struct net_device *dev);
 void net_helper_tx_stop_all(struct net_device *dev);
@@ -56,6 +58,8 @@ bool net_helper_ratelimit(void);
 void net_helper_napi_add(struct net_device *dev, struct napi_struct *napi,
 			 int (*poll)(struct napi_struct *napi, int budget));
 void net_helper_napi_del(struct napi_struct *napi);
+u64 net_helper_napi_state(const struct napi_struct *napi);
+int net_helper_napi_weight(const struct napi_struct *napi);
 void net_helper_napi_schedule(struct napi_struct *napi);
 void net_helper_gro_receive(struct napi_struct *napi, struct sk_buff *skb);
 void net_helper_bh_disable(void);

@@ -125,6 +125,19 @@ impl<P: Poll> Napi<P> {
         }
     }
 
+    /// The bits of its state, and how many packets it is polled for in one go, for whoever looks for
+    /// an error.
+    pub fn state(&self) -> (u64, i32) {
+        let napi = self.0.napi.get();
+        // SAFETY: Initialised in `new`.
+        unsafe {
+            (
+                bindings::net_helper_napi_state(napi),
+                bindings::net_helper_napi_weight(napi),
+            )
+        }
+    }
+
     /// What is polled.
     #[inline]
     pub fn target(&self) -> &Arc<P> {

@@ -50,6 +50,53 @@ hostile_addresses() {
 	done'
 }
 
+# streams_start GUEST ADDRESS: TCP both ways between the guest, which has that address, and dom0: each end
+# sends numbers, and the other one sees that none is missing or comes twice (not with `check`, which would
+# wait for them). streams_go_on: whether both
+# have gone on since $streams_before, which streams_note sets. streams_stop GUEST: end them; fails if
+# anything was wrong.
+streams_start() {
+	local guest=$1 awk='$1 != NR { print "line " NR " is " $1 >"/run/stream-wrong"; exit 1 }
+		NR % 500 == 0 { print NR >"/run/stream"; close("/run/stream") }'
+	streams_guest=$guest
+	streams_before='0 0'
+	rm -f /run/stream /run/stream-wrong
+	# standard input stays open: nc would close its half of the connection
+	exec {streams_open}<> <(:)
+	busybox nc -l -p 9001 <&"$streams_open" | awk "$awk" &
+	guest_bg "$guest" stream-in "tail -f /dev/null | nc -l -p 9002 | awk '$awk'"
+	wait_for 10 guest_run "$guest" 'netstat -ltn | grep :9002' || return 1
+	guest_bg "$guest" stream-out 'seq 1 100000000 | nc 10.9.0.1 9001'
+	seq 1 100000000 | busybox nc "$2" 9002 &
+}
+
+streams_now() {
+	echo "$(cat /run/stream 2>/dev/null || echo 0) $(guest_run "$streams_guest" 'cat /run/stream 2>/dev/null || echo 0')"
+}
+
+streams_note() {
+	streams_before=$(streams_now)
+}
+
+streams_go_on() {
+	local now
+	now=$(streams_now)
+	echo "before: $streams_before, now: $now"
+	[ "${now% *}" -gt "${streams_before% *}" ] && [ "${now#* }" -gt "${streams_before#* }" ]
+}
+
+streams_stop() {
+	local wrong
+	wrong=$(cat /run/stream-wrong 2>/dev/null; guest_run "$1" 'cat /run/stream-wrong 2>/dev/null; killall seq tail nc awk')
+	echo "$wrong"
+	[ -z "$wrong" ]
+}
+
+# net_link GUEST 0|1: whether its interface has no link, or one.
+net_link() {
+	[ "$(guest_run "$1" 'cat /sys/class/net/eth0/carrier')" = "$2" ]
+}
+
 # net_detach GUEST: xl network-detach of the first interface; waits until both ends have let go.
 net_detach() {
 	local id dev

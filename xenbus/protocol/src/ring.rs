@@ -36,7 +36,7 @@ mod front;
 #[cfg(test)]
 mod tests;
 
-pub use back::{AttachError, Back, Unasked};
+pub use back::{AttachError, Back, Indices, Unasked};
 pub use front::{Front, Full};
 
 /// The memory of a ring, shared with a peer that may change any byte of it at any time.

@@ -63,6 +63,12 @@ impl Credit {
         self.left = self.left.min(rate.bytes);
     }
 
+    /// The rate, what is left of it, in bytes, and when there is more.
+    pub fn state(&self) -> (Rate, u64, u64) {
+        let next = self.window.saturating_add(self.rate.usec);
+        (self.rate, self.left, next)
+    }
+
     /// Takes `bytes` of credit for a packet. `Err`: there is not enough; the time when there is more.
     #[inline]
     pub fn take(&mut self, bytes: u32, now: u64) -> Result<(), u64> {

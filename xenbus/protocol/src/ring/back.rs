@@ -16,6 +16,19 @@ pub struct Back<M, C> {
     codec: C,
 }
 
+/// The indices of a ring. Those that the front end writes may be anything.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Indices {
+    pub entries: u32,
+    pub req_prod: u32,
+    pub req_cons: u32,
+    pub req_event: u32,
+    pub rsp_prod: u32,
+    pub rsp_prod_pvt: u32,
+    pub rsp_event: u32,
+}
+
 /// Why a back end cannot attach to a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachError {
@@ -50,6 +63,20 @@ impl<M: Memory, C: Codec> Back<M, C> {
         let mut back = Self { end, codec };
         back.unconsumed().map_err(AttachError::Overrun)?;
         Ok(back)
+    }
+
+    /// All indices, for whoever looks for an error.
+    pub fn indices(&self) -> Indices {
+        let shared = |at| self.end.memory.load(at);
+        Indices {
+            entries: self.end.layout.entries(),
+            req_prod: shared(index::REQ_PROD),
+            req_cons: self.end.consumed,
+            req_event: shared(index::REQ_EVENT),
+            rsp_prod: self.end.published,
+            rsp_prod_pvt: self.end.produced,
+            rsp_event: shared(index::RSP_EVENT),
+        }
     }
 
     /// Number of entries of the ring.
