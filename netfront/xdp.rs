@@ -80,19 +80,21 @@ impl Interface {
         if changed {
             (xdp, result) = self.reconfigure(xdp);
         }
-        // Nobody else has changed it: that takes the lock under which interfaces are configured.
-        if program.is_some() && result.is_err() {
-            xdp.program = old;
-            let (_xdp, _) = self.reconfigure(xdp);
-            ack.set(fmt!(
-                "back end does not say that it leaves headroom for XDP"
-            ));
-            return result;
+        if program.is_none() {
+            // That always works: what is left is room that nobody needs.
+            result = Ok(());
         }
+        if result.is_err() {
+            ack.set(fmt!("back end does not say that it leaves headroom"));
+            // Nobody else has changed it: that takes the lock under which interfaces are configured.
+            xdp.program = old;
+            (xdp, _) = self.reconfigure(xdp);
+        }
+        // Also if it is the one that was there: new rings may have come meanwhile.
         for queue in self.queues().iter() {
             queue.target().set_program(xdp.program.clone());
         }
-        Ok(())
+        result
     }
 
     /// Tells the back end how much room is wanted, and waits until it has heard.
