@@ -105,8 +105,10 @@ impl Interface {
     fn reconfigure<'a>(&'a self, xdp: MutexGuard<'a, Xdp>) -> (MutexGuard<'a, Xdp>, Result) {
         let shared = self.shared();
         let dev = &shared.dev;
-        if dev.state() != XenbusState::Connected {
-            // It is told when it is connected to.
+        let ours = NIL.read_number(dev.nodename(), c"state").unwrap_or(None);
+        if dev.state() != XenbusState::Connected || ours != Some(XenbusState::Connected as u64) {
+            // It is told when it is connected to; and what has been removed from the store must not
+            // be there again.
             return (xdp, Ok(()));
         }
         let told = NIL
