@@ -48,9 +48,6 @@ static int load(const char *path, unsigned int number)
 		.prog_type = BPF_PROG_TYPE_XDP,
 		.insns = (unsigned long)instructions,
 		.license = (unsigned long)"GPL",
-		.log_buf = (unsigned long)log,
-		.log_size = sizeof(log),
-		.log_level = 1,
 		.prog_name = "lab",
 	};
 	ssize_t size;
@@ -69,6 +66,11 @@ static int load(const char *path, unsigned int number)
 			instructions[i].imm = number;
 	fd = syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
 	if (fd < 0) {
+		/* Once more, for the reason. */
+		attr.log_buf = (unsigned long)log;
+		attr.log_size = sizeof(log);
+		attr.log_level = 1;
+		syscall(SYS_bpf, BPF_PROG_LOAD, &attr, sizeof(attr));
 		fputs(log, stderr);
 		die("loading");
 	}
