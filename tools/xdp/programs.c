@@ -15,7 +15,7 @@ static long (*adjust_head)(struct xdp_md *, int) = (void *)BPF_FUNC_xdp_adjust_h
 static long (*adjust_tail)(struct xdp_md *, int) = (void *)BPF_FUNC_xdp_adjust_tail;
 static long (*redirect)(__u32, __u64) = (void *)BPF_FUNC_redirect;
 
-/* The bytes at offset @at of the packet, if there are as many. */
+/* The head of the packet, if it has as many bytes. */
 static __always_inline struct frame *frame(struct xdp_md *xdp)
 {
 	struct frame *frame = (void *)(long)xdp->data;

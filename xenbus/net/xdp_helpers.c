@@ -10,7 +10,7 @@
 
 #include "helpers.h"
 
-/* The program that @bpf is about, if it is about one; NULL may be one, too. */
+/* Whether @bpf is about a program, or about that there is to be none (NULL). */
 bool net_helper_bpf_is_program(const struct netdev_bpf *bpf)
 {
 	return bpf->command == XDP_SETUP_PROG;
