@@ -157,6 +157,10 @@ impl Driver for Netback {
             let _ = dev.switch_state(XenbusState::Reconfigured);
             return After::Keep;
         }
+        if state == XenbusState::Connected && dev.state() == XenbusState::Reconfigured {
+            // So that another Reconfigured can be told from this one.
+            let _ = dev.switch_state(XenbusState::Connected);
+        }
         // To the protocol, which set-up this is makes no difference.
         let own = match dev.state() {
             XenbusState::Reconfigured => XenbusState::Connected,

@@ -11,12 +11,14 @@
 //! |       |                                        | request-rx-copy, feature-rx-notify,    |
 //! |       |                                        | feature-sg, feature-gso-tcpv4,         |
 //! |       |                                        | feature-gso-tcpv6,                     |
-//! |       |                                        | feature-ipv6-csum-offload              |
+//! |       |                                        | feature-ipv6-csum-offload,             |
+//! |       |                                        | xdp-headroom                           |
 //! | back  | multi-queue-max-queues,                |                                        |
 //! |       | feature-split-event-channels,          |                                        |
 //! |       | feature-rx-copy, feature-sg,           |                                        |
 //! |       | feature-gso-tcpv4, feature-gso-tcpv6,  |                                        |
-//! |       | feature-ipv6-csum-offload              |                                        |
+//! |       | feature-ipv6-csum-offload,             |                                        |
+//! |       | feature-xdp-headroom                   |                                        |
 //!
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
 
@@ -73,8 +75,8 @@ fn read_mac(dev: &Device) -> Result<Mac> {
     netif::mac_address(value.to_str()?.trim()).ok_or(EINVAL)
 }
 
-/// Tells the back end of the rings. Sleeps.
-pub(crate) fn publish(dev: &Device<Core>, rings: &Rings, offer: &Offer) -> Result {
+/// Tells the back end of the rings, and how many bytes it is to leave in front of a packet. Sleeps.
+pub(crate) fn publish(dev: &Device<Core>, rings: &Rings, offer: &Offer, headroom: usize) -> Result {
     let dir = dev.nodename();
     store::transaction(|store| {
         // What another driver, or we ourselves, may have said about other rings.
@@ -94,6 +96,9 @@ pub(crate) fn publish(dev: &Device<Core>, rings: &Rings, offer: &Offer) -> Resul
                     write_rings(store, &dir, ring)?;
                 }
             }
+        }
+        if offer.back.xdp_headroom {
+            store.printf(dir, c"xdp-headroom", fmt!("{headroom}"))?;
         }
         store.write(dir, c"request-rx-copy", c"1")?;
         store.write(dir, c"feature-rx-notify", c"1")?;

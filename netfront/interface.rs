@@ -2,16 +2,21 @@
 
 //! The interface, as the stack of this guest sees it.
 
-use crate::{connect::Offer, params, queue::Queue};
+use crate::{
+    connect::Offer,
+    params,
+    queue::Queue,
+    xdp::{self, Xdp},
+};
 use core::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
-use kernel::dev_alert;
+use kernel::{cpu::CpuId, dev_alert, new_mutex, sync::Mutex};
 use xenbus::{
     net::{
-        self, Features, GsoKind, Mac, NetDev, Operations, Queues, Rtnl, Settings, SkBuff,
-        SkBuffMut, Stats,
+        self, ExtAck, Features, GsoKind, Mac, NetDev, Operations, Program, Queues, Rtnl, Settings,
+        SkBuff, SkBuffMut, Stats, XdpFrames,
     },
     prelude::*,
     protocol::netif::MAX_TX_SIZE,
@@ -27,6 +32,7 @@ pub(crate) struct Interface {
 }
 
 /// What all queues of an interface look at.
+#[pin_data]
 pub(crate) struct Shared {
     pub(crate) net: Arc<NetDev>,
     pub(crate) dev: ARef<Device>,
@@ -35,6 +41,8 @@ pub(crate) struct Shared {
     bounce: AtomicBool,
     /// The back end has broken the rules: it is not used any more.
     broken: AtomicBool,
+    #[pin]
+    pub(crate) xdp: Mutex<Xdp>,
 }
 
 const SG: u32 = 1 << 0;
@@ -99,14 +107,18 @@ impl Interface {
     /// An interface with at most `queues` queues. Sleeps.
     pub(crate) fn new(dev: &Device<Core>, queues: u32) -> Result<Arc<Self>> {
         let net = NetDev::new(c"eth%d", queues)?;
-        let shared = Shared {
-            net: net.clone(),
-            dev: dev.into(),
-            takes: AtomicU32::new(0),
-            bounce: AtomicBool::new(false),
-            broken: AtomicBool::new(false),
-        };
-        let shared = Arc::new(shared, GFP_KERNEL)?;
+        let (of_net, of_dev) = (net.clone(), dev.into());
+        let shared = Arc::pin_init(
+            pin_init!(Shared {
+                net: of_net,
+                dev: of_dev,
+                takes: AtomicU32::new(0),
+                bounce: AtomicBool::new(false),
+                broken: AtomicBool::new(false),
+                xdp <- new_mutex!(Xdp::default()),
+            }),
+            GFP_KERNEL,
+        )?;
         let queues = Queues::new(&net, queues, |index| Queue::new(&shared, index))?;
         Ok(Arc::new(Interface { shared, queues }, GFP_KERNEL)?)
     }
@@ -149,7 +161,14 @@ impl Interface {
 
 #[vtable]
 impl Operations for Interface {
-    const STATISTICS: &'static [&'static CStr] = &[c"rx_gso_checksum_fixup"];
+    const STATISTICS: &'static [&'static CStr] = &[
+        c"rx_gso_checksum_fixup",
+        c"rx_xdp_packets",
+        c"rx_xdp_drops",
+        c"rx_xdp_tx",
+        c"rx_xdp_redirects",
+        c"tx_xdp_xmits",
+    ];
 
     fn open(&self, rtnl: &Rtnl) -> Result {
         self.queues.open(&self.shared.net, rtnl);
@@ -180,8 +199,14 @@ impl Operations for Interface {
             rx_bytes: self.queues.sum(|queue| &queue.counts.rx_bytes),
             rx_errors: self.queues.sum(|queue| &queue.counts.rx_errors),
             rx_dropped: 0,
-            tx_packets: self.queues.sum(|queue| &queue.counts.tx_packets),
-            tx_bytes: self.queues.sum(|queue| &queue.counts.tx_bytes),
+            tx_packets: self
+                .queues
+                .sum(|queue| &queue.counts.tx_packets)
+                .wrapping_add(self.queues.sum(|queue| &queue.counts.frames)),
+            tx_bytes: self
+                .queues
+                .sum(|queue| &queue.counts.tx_bytes)
+                .wrapping_add(self.queues.sum(|queue| &queue.counts.frame_bytes)),
             tx_errors: 0,
             tx_dropped: self.queues.sum(|queue| &queue.counts.tx_dropped),
         }
@@ -207,12 +232,33 @@ impl Operations for Interface {
         if mtu > ETH_DATA_LEN && !self.shared.net.features().has(Features::SG) {
             return Err(EINVAL);
         }
+        if mtu > xdp::MAX_MTU && self.shared.xdp.lock().program.is_some() {
+            return Err(EINVAL);
+        }
         Ok(())
+    }
+
+    fn set_program(&self, program: Option<&Program>, ack: &mut ExtAck, rtnl: &Rtnl) -> Result {
+        self.change_program(program, ack, rtnl)
+    }
+
+    fn send_frames(&self, frames: &mut XdpFrames<'_>) {
+        // Those of one CPU by one queue, as far as there are as many.
+        let count = self.shared.net.queues().max(1);
+        let index = CpuId::current().as_u32().wrapping_rem(count);
+        if let Some(queue) = self.queues.get(index as usize) {
+            queue.target().send_frames(frames);
+        }
     }
 
     fn statistic(&self, index: usize) -> u64 {
         match index {
             0 => self.queues.sum(|queue| &queue.counts.gso_fixup),
+            1 => self.queues.sum(|queue| &queue.counts.xdp_packets),
+            2 => self.queues.sum(|queue| &queue.counts.xdp_drops),
+            3 => self.queues.sum(|queue| &queue.counts.xdp_tx),
+            4 => self.queues.sum(|queue| &queue.counts.xdp_redirects),
+            5 => self.queues.sum(|queue| &queue.counts.frames),
             _ => 0,
         }
     }

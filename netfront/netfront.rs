@@ -9,6 +9,8 @@
 //! - Received: the back end writes into pages that `rx.rs` has given it access to; a poll of the queue
 //!   (`queue.rs`) takes the access back, makes a packet of the pages, and gives it to the stack.
 //!
+//! `xdp.rs` has what decides on packets before the stack gets them.
+//!
 //! And of an interface: `connect.rs` has what is read from and written to xenstore, `rings.rs` the
 //! start and the end of the rings; this file its life, from probe to remove; `kept.rs` what becomes
 //! of it when the back end's domain has died. `params.rs` has the module's parameters; it is the one
@@ -22,7 +24,8 @@
 //! the rules of a ring, or keeps a page mapped that it has answered for, is not used any more, and its
 //! events are never enabled again.
 //!
-//! Lock order: `state`, then the lock under which interfaces are configured, then those of a queue.
+//! Lock order: `state`, then the lock under which interfaces are configured, then `Shared::xdp`, then
+//! those of a queue.
 //!
 //! C header: [`include/xen/interface/io/netif.h`](srctree/include/xen/interface/io/netif.h)
 
@@ -34,6 +37,7 @@ mod queue;
 mod rings;
 mod rx;
 mod tx;
+mod xdp;
 
 use interface::Interface;
 use kernel::{
@@ -147,14 +151,14 @@ impl Driver for Netfront {
         }
         this.interface.shared().net.set_carrier(false);
         if !dev.has_vanished() {
-            let _ = dev.switch_state(XenbusState::Closing);
+            this.switch_state(dev, XenbusState::Closing);
             wait_for_back_end(dev, |state| {
                 matches!(
                     state,
                     XenbusState::Closing | XenbusState::Closed | XenbusState::Unknown
                 )
             });
-            let _ = dev.switch_state(XenbusState::Closed);
+            this.switch_state(dev, XenbusState::Closed);
             wait_for_back_end(dev, |state| {
                 matches!(
                     state,
@@ -205,7 +209,6 @@ impl Netfront {
         let shared = self.interface.shared();
         shared.set_offer(&offer);
         let rings = Rings::start(dev, &self.interface, &offer).map_err(failed("making rings"))?;
-        connect::publish(dev, &rings, &offer).map_err(failed("publishing the rings"))?;
         if state.registration.is_none() {
             let registration = self
                 .interface
@@ -216,7 +219,14 @@ impl Netfront {
             shared.net.set_mac(&offer.mac);
         }
         shared.net.update_features();
+        // From here on the back end has to be told of a change of the program.
+        let mut xdp = shared.xdp.lock();
+        xdp.offered = offer.back.xdp_headroom;
+        xdp.otherend = Some(CString::try_from(dev.otherend())?);
+        connect::publish(dev, &rings, &offer, xdp.headroom())
+            .map_err(failed("publishing the rings"))?;
         dev.switch_state(XenbusState::Connected)?;
+        drop(xdp);
         state.rings = Some(rings);
         shared.net.attach();
         shared.net.set_carrier(true);
@@ -244,6 +254,7 @@ impl Netfront {
             self.disconnect();
         }
         // Otherwise it may still have pages mapped: they are ours again when it is `Closed`.
+        let _xdp = self.interface.shared().xdp.lock();
         dev.frontend_closed();
     }
 
@@ -252,6 +263,12 @@ impl Netfront {
         self.disconnect();
         let registration = self.state.lock().registration.take();
         drop(registration);
+    }
+
+    /// Changes this end's state, which is of no interest to who cannot do so.
+    fn switch_state(&self, dev: &Device<Core>, state: XenbusState) {
+        let _xdp = self.interface.shared().xdp.lock();
+        let _ = dev.switch_state(state);
     }
 
     /// Ends the use of the rings.

@@ -7,13 +7,20 @@
 //! Lock order: `rx`, which is taken in soft interrupt context, and elsewhere with soft interrupts off;
 //! within it whatever the stack takes to receive a packet; within that `tx`.
 
-use crate::{interface::Shared, rx::Rx, tx::Tx};
+use crate::{
+    interface::Shared,
+    rx::Rx,
+    tx::{Offload, Tx},
+};
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use kernel::{new_spinlock, sync::SpinLock};
 use xenbus::{
     evtchn::{Eoi, EventChannel, Handler},
     lock::SpinLockIrq,
-    net::{without_softirqs, Count, Napi, Poll, PollContext, SkBuff, SkbList},
+    net::{
+        without_softirqs, Count, Napi, Poll, PollContext, Program, SkBuff, SkbList, XdpFrame,
+        XdpFrames,
+    },
     new_spinlock_irq,
     prelude::*,
 };
@@ -28,6 +35,14 @@ pub(crate) struct Counts {
     pub(crate) tx_bytes: Count,
     pub(crate) tx_dropped: Count,
     pub(crate) gso_fixup: Count,
+    /// Packets that programs have seen, and what became of those that the stack has not got.
+    pub(crate) xdp_packets: Count,
+    pub(crate) xdp_drops: Count,
+    pub(crate) xdp_tx: Count,
+    pub(crate) xdp_redirects: Count,
+    /// Frames that were sent, counted under the lock of `tx`.
+    pub(crate) frames: Count,
+    pub(crate) frame_bytes: Count,
 }
 
 /// A queue.
@@ -65,10 +80,23 @@ impl Queue {
     }
 
     /// Gives the queue its rings. Sleeps.
-    pub(crate) fn set_rings(&self, tx: KBox<Tx>, rx: KBox<Rx>) {
+    pub(crate) fn set_rings(&self, tx: KBox<Tx>, mut rx: KBox<Rx>) {
+        // It does not change before the rings are there for `set_program`.
+        let xdp = self.shared.xdp.lock();
+        rx.program = xdp.program.clone();
         let old_tx = self.tx.lock().replace(tx);
         let old_rx = without_softirqs(|| self.rx.lock().replace(rx));
+        drop(xdp);
         drop((old_tx, old_rx));
+    }
+
+    /// Has `program`, or none, run on what is received. With the lock of `Shared::xdp`. Sleeps.
+    pub(crate) fn set_program(&self, program: Option<Program>) {
+        let old = without_softirqs(|| match &mut *self.rx.lock() {
+            Some(rx) => core::mem::replace(&mut rx.program, program),
+            None => program,
+        });
+        drop(old);
     }
 
     /// Takes the rings away. Sleeps.
@@ -123,15 +151,75 @@ impl Queue {
         }
     }
 
-    /// Takes the answers to what was sent. `None`: there is no ring.
+    /// Sends frames, as many as there is room for.
+    pub(crate) fn send_frames(&self, frames: &mut XdpFrames<'_>) {
+        if self.shared.is_broken() {
+            // As in `send`.
+            return;
+        }
+        let mut tx = self.tx.lock();
+        if let Some(tx) = &mut *tx {
+            frames.send(|frame| self.send_frame_by(tx, frame, Offload::NONE));
+            tx.publish();
+        }
+    }
+
+    /// Sends a frame, which the back end sees with [`Self::publish`].
+    ///
+    /// # Errors
+    ///
+    /// The frame, if that is not possible.
+    pub(crate) fn send_frame(&self, frame: XdpFrame, offload: Offload) -> Result<(), XdpFrame> {
+        match &mut *self.tx.lock() {
+            Some(tx) => self.send_frame_by(tx, frame, offload),
+            None => Err(frame),
+        }
+    }
+
+    fn send_frame_by(
+        &self,
+        tx: &mut Tx,
+        frame: XdpFrame,
+        offload: Offload,
+    ) -> Result<(), XdpFrame> {
+        if !self.shared.net.has_carrier() {
+            return Err(frame);
+        }
+        let len = frame.len() as u64;
+        tx.send_frame(frame, offload, &self.shared)?;
+        self.counts.frames.add(1);
+        self.counts.frame_bytes.add(len);
+        if !tx.has_room() {
+            self.shared.net.stop_queue(self.index);
+        }
+        Ok(())
+    }
+
+    /// Shows the back end what was sent.
+    pub(crate) fn publish(&self) {
+        if let Some(tx) = &mut *self.tx.lock() {
+            tx.publish();
+        }
+    }
+
+    /// Exchanges the frames that were sent for `empty`, for them to be given back.
+    fn take_finished(&self, empty: &mut KVec<XdpFrame>) {
+        if let Some(tx) = &mut *self.tx.lock() {
+            tx.take_finished(empty);
+        }
+    }
+
+    /// Takes the answers to what was sent: whether there were any, and whether there are frames to be
+    /// given back. `None`: there is no ring.
     #[inline]
-    fn reclaim(&self) -> Option<bool> {
+    fn reclaim(&self) -> Option<(bool, bool)> {
         let mut done = SkbList::new();
         let mut tx = self.tx.lock();
         let Some(ring) = &mut *tx else {
             return None;
         };
         let useful = ring.reclaim(&self.shared, &mut done);
+        let finished = ring.has_finished();
         if ring.has_room() && self.shared.net.is_queue_stopped(self.index) {
             self.shared.net.wake_queue(self.index);
         }
@@ -139,7 +227,7 @@ impl Queue {
         while let Some(skb) = done.pop() {
             skb.consume();
         }
-        Some(useful)
+        Some((useful, finished))
     }
 
     /// Whether there are answers, after all, to what was sent.
@@ -154,9 +242,9 @@ impl Queue {
 
 impl Poll for Queue {
     fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize {
-        let mut tx_useful = false;
+        let (mut tx_useful, mut finished) = (false, false);
         if !self.shared.is_broken() {
-            tx_useful = self.reclaim().unwrap_or(false);
+            (tx_useful, finished) = self.reclaim().unwrap_or_default();
         }
         // Without a budget, whoever polls wants what was sent done with, and no more; it may be here
         // in the midst of anything, also of what is done under the lock.
@@ -168,6 +256,12 @@ impl Poll for Queue {
             Some(rx) if !self.shared.is_broken() => rx,
             _ => return 0,
         };
+        if finished {
+            // Not before there is a budget: they are of page pools, which are not for whoever polls
+            // without one.
+            self.take_finished(&mut rx.finished);
+            rx.finished.clear();
+        }
         let done = rx.receive(self, context, budget);
         // No EOI: a back end that has broken the rules will not be heard again.
         if self.shared.is_broken() {

@@ -88,7 +88,7 @@ fn start(dev: &Device, napi: &Arc<Napi<Queue>>, split: bool) -> Result<Published
     let timed = napi.clone();
     let timer = Timer::new(move || timed.schedule())?;
     let tx = Tx::new(tx, &tx_channel, dev.otherend_id())?;
-    let rx = Rx::new(dev, rx, channels, timer)?;
+    let rx = Rx::new(dev, napi, rx, channels, timer)?;
     napi.target().set_rings(tx, rx);
     Ok(published)
 }

@@ -2,6 +2,9 @@
 
 //! The ring by which packets are received.
 //!
+//! A program that is to see packets first sees those that are in one page, after the access to that was
+//! taken back; the others are dropped.
+//!
 //! It is kept full of pages that the back end writes to. The bytes of a small packet are copied out of
 //! its page, which stays granted and goes into the ring again as it is; from the pages of a large one
 //! the access is taken back, and they become the packet's.
@@ -9,12 +12,16 @@
 use crate::{
     interface::Shared,
     queue::{Channel, Channels, Queue},
+    tx::Offload,
 };
 use kernel::{dev_warn, time::msecs_to_jiffies};
 use xenbus::{
     grant::GrantReserve,
     kthread::jiffies,
-    net::{self, GsoKind, LentPage, PagePool, PollContext, PoolPage, SkBuff, MAX_FRAGMENTS},
+    net::{
+        self, GsoKind, LentPage, Napi, PagePool, PollContext, PoolPage, Program, SkBuff, Verdict,
+        XdpBuff, XdpFrame, XdpQueue, MAX_FRAGMENTS,
+    },
     prelude::*,
     protocol::{
         netif::{self, Checksum, Part, RxNext, RxPacket, RxRequest},
@@ -47,6 +54,13 @@ pub(crate) struct Rx {
     /// Pages that it has access to, but that are in no entry.
     spare: KVec<LentPage>,
     reserve: GrantReserve,
+    /// What decides on packets before the stack gets them.
+    pub(crate) program: Option<Program>,
+    xdp: XdpQueue,
+    /// A program has had packets sent of which the back end has not been told.
+    unpublished: bool,
+    /// Room for frames that were sent, on their way back to their owners.
+    pub(crate) finished: KVec<XdpFrame>,
     pool: PagePool,
     /// Has the queue polled when memory was short.
     timer: Timer,
@@ -55,10 +69,12 @@ pub(crate) struct Rx {
 impl Rx {
     pub(crate) fn new(
         dev: &Device,
+        napi: &Napi<Queue>,
         ring: Front<FrontArea, netif::Rx>,
         channels: Channels,
         timer: Timer,
     ) -> Result<KBox<Self>> {
+        let pool = PagePool::new(dev, ENTRIES as u32)?;
         let mut pages = KVec::with_capacity(ENTRIES, GFP_KERNEL)?;
         for _ in 0..ENTRIES {
             pages.push(None, GFP_KERNEL)?;
@@ -71,7 +87,11 @@ impl Rx {
             pages,
             spare: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
             reserve: GrantReserve::new(ENTRIES as u16)?,
-            pool: PagePool::new(dev, ENTRIES as u32)?,
+            program: None,
+            xdp: XdpQueue::new(napi.dev(), napi.target().index, &pool)?,
+            unpublished: false,
+            finished: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
+            pool,
             timer,
         };
         Ok(KBox::new(rx, GFP_KERNEL)?)
@@ -170,8 +190,19 @@ impl Rx {
                 }
             }
             done = done.wrapping_add(1);
-            let skb = match self.assemble() {
-                Ok(skb) => skb,
+            let taken = if self.program.is_some() {
+                self.filter(queue, context)
+            } else {
+                self.assemble().map(Some)
+            };
+            let skb = match taken {
+                Ok(Some(skb)) => skb,
+                Ok(None) => {
+                    // A program's.
+                    queue.counts.rx_packets.add(1);
+                    queue.counts.rx_bytes.add(self.packet.size().into());
+                    continue;
+                }
                 Err(gref) => {
                     queue
                         .shared
@@ -189,8 +220,96 @@ impl Rx {
                 None => queue.counts.rx_errors.add(1),
             }
         }
+        if core::mem::take(&mut self.unpublished) {
+            queue.publish();
+        }
+        self.xdp.flush(&mut self.pool, context);
         self.channels.rx_useful(done > 0);
         done
+    }
+
+    /// Runs the program on what was read. `None`: the stack does not get it; within that, as
+    /// [`Self::assemble`].
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    fn filter(
+        &mut self,
+        queue: &Queue,
+        context: &PollContext<'_>,
+    ) -> Result<Option<Option<SkBuff>>, u32> {
+        let counts = &queue.counts;
+        counts.xdp_packets.add(1);
+        let Some(buff) = self.buff()? else {
+            counts.xdp_drops.add(1);
+            return Ok(None);
+        };
+        let Some(program) = &self.program else {
+            return Ok(None);
+        };
+        match self.xdp.run(program, buff, &mut self.pool, context) {
+            Verdict::Pass(buff) => {
+                let (page, offset, len) = buff.into_parts();
+                return Ok(Some(packet(page, offset, len, 0)));
+            }
+            Verdict::Tx(frame) => {
+                let checksum = match self.packet.checksum() {
+                    // It is for the back end to fill in, as it was for us.
+                    Checksum::Blank => Checksum::Blank,
+                    Checksum::Good | Checksum::Unknown => Checksum::Unknown,
+                };
+                let gso = self.packet.extras().gso;
+                match queue.send_frame(frame, Offload { checksum, gso }) {
+                    Ok(()) => {
+                        self.unpublished = true;
+                        counts.xdp_tx.add(1);
+                    }
+                    Err(frame) => {
+                        drop(frame);
+                        self.xdp.not_sent(program);
+                        counts.xdp_drops.add(1);
+                    }
+                }
+            }
+            Verdict::Redirected => counts.xdp_redirects.add(1),
+            Verdict::Drop | Verdict::Aborted => counts.xdp_drops.add(1),
+        }
+        Ok(None)
+    }
+
+    /// What was read, for a program to see. `None`: it is not in one page, there is no room around it,
+    /// or memory is short; it has been dropped.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::assemble`].
+    fn buff(&mut self) -> Result<Option<XdpBuff>, u32> {
+        let Some((first, rest)) = self.packet.parts().split_first() else {
+            return Ok(None);
+        };
+        let Some(page) = take(&mut self.pages, first.entry) else {
+            return Ok(None);
+        };
+        if !rest.is_empty() {
+            // There is room for as many as the ring has entries.
+            let _ = self.spare.push_within_capacity(page);
+            for part in rest {
+                if let Some(page) = take(&mut self.pages, part.entry) {
+                    let _ = self.spare.push_within_capacity(page);
+                }
+            }
+            return Ok(None);
+        }
+        let (offset, len) = (first.offset as usize, first.len as usize);
+        let page = match XdpBuff::new(back(page, &mut self.reserve)?, offset, len) {
+            Ok(buff) => return Ok(Some(buff)),
+            Err(page) => page,
+        };
+        let Some(other) = self.pool.alloc() else {
+            return Ok(None);
+        };
+        Ok(XdpBuff::copied(other, &page, offset, len))
     }
 
     /// Makes a packet of the parts that were read. `None`: memory is short.
@@ -206,7 +325,7 @@ impl Rx {
             return Ok(None);
         };
         let rest = parts.len();
-        let Some(page) = pages.get_mut(first.entry as usize).and_then(Option::take) else {
+        let Some(page) = take(pages, first.entry) else {
             return Ok(None);
         };
         let (offset, len) = (first.offset as usize, first.len as usize);
@@ -216,15 +335,9 @@ impl Rx {
             let _ = self.spare.push_within_capacity(page);
             return Ok(skb);
         }
-        let page = back(page, reserve)?;
-        // All parts but the first one are fragments.
-        let linear = if rest < MAX_FRAGMENTS { LINEAR } else { len }.min(len);
-        let mut skb = SkBuff::new(linear, |to| page.copy_out(offset, to));
-        if linear < len {
-            add(&mut skb, page, offset + linear, len - linear);
-        }
+        let mut skb = packet(back(page, reserve)?, offset, len, rest);
         for Part { entry, offset, len } in parts {
-            let Some(page) = pages.get_mut(*entry as usize).and_then(Option::take) else {
+            let Some(page) = take(pages, *entry) else {
                 return Ok(None);
             };
             add(
@@ -269,6 +382,29 @@ impl Rx {
         }
         Some(skb)
     }
+}
+
+/// The page of an entry of the ring.
+#[inline]
+fn take(pages: &mut [Option<LentPage>], entry: u32) -> Option<LentPage> {
+    pages.get_mut(entry as usize).and_then(Option::take)
+}
+
+/// A packet that begins with `len` bytes of a page, of which the first ones are copied to its linear
+/// part; `rest` fragments follow. `None`: memory is short.
+#[inline]
+fn packet(page: PoolPage, offset: usize, len: usize, rest: usize) -> Option<SkBuff> {
+    // All parts but the first one are fragments.
+    let linear = match rest {
+        0 if len <= COPIED => len,
+        _ if rest < MAX_FRAGMENTS => LINEAR.min(len),
+        _ => len,
+    };
+    let mut skb = SkBuff::new(linear, |to| page.copy_out(offset, to));
+    if linear < len {
+        add(&mut skb, page, offset + linear, len - linear);
+    }
+    skb
 }
 
 /// Takes the access to a page back. The error is its reference, while the back end has it mapped; the

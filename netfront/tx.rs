@@ -4,7 +4,7 @@
 
 use crate::{interface::Shared, queue::Channel};
 use xenbus::{
-    net::{Checksum, Gso, GsoKind, LentPackets, SkBuff, SkbList, StillMapped},
+    net::{Checksum, Gso, GsoKind, LentPackets, Outgoing, SkBuff, SkbList, StillMapped, XdpFrame},
     prelude::*,
     protocol::{
         netif::{self, Extras, Id, TxIds, TxSend, ETH_HLEN, NR_SLOTS_MIN},
@@ -25,6 +25,25 @@ pub(crate) struct Tx {
     channel: Arc<Channel>,
     ids: TxIds<[Id; ENTRIES]>,
     lent: LentPackets,
+    /// Frames that are done with, and that are to be given back by who holds no lock.
+    finished: KVec<XdpFrame>,
+    /// Those, and those that are lent: at most [`ENTRIES`].
+    frames: usize,
+}
+
+/// What the back end is to do to a frame.
+#[derive(Clone, Copy)]
+pub(crate) struct Offload {
+    pub(crate) checksum: netif::Checksum,
+    pub(crate) gso: Option<netif::Gso>,
+}
+
+impl Offload {
+    /// Nothing, as far as is known.
+    pub(crate) const NONE: Self = Offload {
+        checksum: netif::Checksum::Unknown,
+        gso: None,
+    };
 }
 
 /// A packet that the back end takes.
@@ -45,6 +64,8 @@ impl Tx {
             channel: channel.clone(),
             ids: TxIds::new([Id::UNUSED; ENTRIES]),
             lent: LentPackets::new(domid, ENTRIES as u16)?,
+            finished: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
+            frames: 0,
         };
         Ok(KBox::new(tx, GFP_KERNEL)?)
     }
@@ -105,23 +126,116 @@ impl Tx {
         let Ready {
             mut skb,
             parts,
-            mut send,
+            send,
         } = ready;
         if self.ring.free() < send.entries() {
             return None;
         }
         skb.timestamp();
+        let lent = self.lend(Outgoing::Skb(skb), parts, send);
+        self.publish();
+        lent.ok()
+    }
+
+    /// Writes a packet, for which there is room, into the ring.
+    #[inline]
+    fn lend(&mut self, sent: Outgoing, parts: usize, mut send: TxSend) -> Result<(), Outgoing> {
         let (ring, ids) = (&mut self.ring, &mut self.ids);
-        let lent = self.lent.lend(skb, parts, |gref, offset, len| {
+        self.lent.lend(sent, parts, |gref, offset, len| {
             let id = ids.start().ok()?;
             let extras = send.push(ring, id, gref, offset, len).ok()?;
             ids.start_extras(extras);
             Some(id)
-        });
+        })
+    }
+
+    /// Shows the back end what has been written into the ring.
+    #[inline]
+    pub(crate) fn publish(&mut self) {
         if self.ring.publish() {
             self.channel.notify();
         }
-        lent.ok()
+    }
+
+    /// Writes a frame into the ring. With [`Self::publish`] the back end sees it.
+    ///
+    /// # Errors
+    ///
+    /// The frame, when there is no room, or when the back end does not take it.
+    #[inline]
+    pub(crate) fn send_frame(
+        &mut self,
+        frame: XdpFrame,
+        offload: Offload,
+        shared: &Shared,
+    ) -> Result<(), XdpFrame> {
+        let first = frame.parts().next().map_or(0, |part| part.len);
+        let parts = frame.parts().count();
+        let gso = offload.gso.is_none_or(|gso| {
+            shared.takes_gso(if gso.ipv6 {
+                GsoKind::TcpV6
+            } else {
+                GsoKind::TcpV4
+            })
+        });
+        let fits = parts <= NR_SLOTS_MIN && self.has_room() && self.frames < ENTRIES;
+        if !fits || !gso {
+            return Err(frame);
+        }
+        // As in `prepare`.
+        let copied = shared.bounces() || first < ETH_HLEN as usize || !shared.takes_parts(parts);
+        let extras = Extras {
+            gso: offload.gso,
+            ..Extras::default()
+        };
+        let new = |len: usize, parts| TxSend::new(len as u32, parts, offload.checksum, extras);
+        if !copied {
+            let Ok(send) = new(frame.len(), parts as u32) else {
+                return Err(frame);
+            };
+            return match self.lend(Outgoing::Frame(frame), parts, send) {
+                Ok(()) => {
+                    self.frames = self.frames.wrapping_add(1);
+                    Ok(())
+                }
+                Err(Outgoing::Frame(frame)) => Err(frame),
+                Err(Outgoing::Skb(_)) => Ok(()),
+            };
+        }
+        let Some(copy) = frame.copy_to_own_pages() else {
+            return Err(frame);
+        };
+        let parts = copy.parts().count();
+        let Ok(send) = new(copy.len(), parts as u32) else {
+            return Err(frame);
+        };
+        if !shared.takes_parts(parts) || self.lend(Outgoing::Skb(copy), parts, send).is_err() {
+            return Err(frame);
+        }
+        self.frames = self.frames.wrapping_add(1);
+        self.finish(frame);
+        Ok(())
+    }
+
+    /// A frame, one of those that are counted, is to be given back.
+    #[inline]
+    fn finish(&mut self, frame: XdpFrame) {
+        // There is room for as many as are counted.
+        let _ = self.finished.push_within_capacity(frame);
+    }
+
+    /// Whether there are frames to be given back.
+    #[inline]
+    pub(crate) fn has_finished(&self) -> bool {
+        !self.finished.is_empty()
+    }
+
+    /// Exchanges the frames that are to be given back for `empty`, which has as much room and holds
+    /// none.
+    #[inline]
+    pub(crate) fn take_finished(&mut self, empty: &mut KVec<XdpFrame>) {
+        self.frames = self.frames.wrapping_sub(self.finished.len());
+        core::mem::swap(&mut self.finished, empty);
     }
 
     /// Takes the back end's answers; packets that are done with are added to `done`. Says whether
@@ -148,7 +262,8 @@ impl Tx {
                 }
             };
             match self.lent.end(id) {
-                Ok(Some(skb)) => done.push(skb),
+                Ok(Some(Outgoing::Skb(skb))) => done.push(skb),
+                Ok(Some(Outgoing::Frame(frame))) => self.finish(frame),
                 Ok(None) => {}
                 Err(StillMapped(gref)) => {
                     shared.set_broken(fmt!("packet answered with grant {gref} still mapped"));

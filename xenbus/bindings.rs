@@ -33,7 +33,7 @@ macro_rules! opaque {
 opaque! {
     ifla_vf_guid, ifla_vf_info, ifla_vf_stats, ip_tunnel_parm_kern, ndmsg, neigh_parms, neighbour,
     net_device_path, net_device_path_ctx, net_device_stats, net_shaper_ops, netdev_bpf,
-    netdev_fcoe_hbainfo, netdev_hw_addr_list, netdev_phys_item_id, xdp_buff,
+    netdev_fcoe_hbainfo, netdev_hw_addr_list, netdev_phys_item_id, xdp_txq_info,
 }
 pub type tc_setup_type = ffi::c_uint;
 

@@ -10,6 +10,7 @@
 //! - `net/skb.rs`: a packet as an owned value; `net/list.rs`: a queue of packets
 //! - `net/napi.rs`: polling in soft interrupt context; `net/queues.rs`: the queues that are polled
 //! - `net/pool.rs`: pages that packets are received into
+//! - `net/xdp.rs`: programs that decide on packets
 //! - `net/copy.rs`: packets made of granted pages, and copied into them, by Xen (back end)
 //! - `net/lend.rs`: packets and pages that another domain is given access to (front end)
 //!
@@ -25,16 +26,20 @@ mod napi;
 mod pool;
 mod queues;
 mod skb;
+mod xdp;
 
 pub use self::{
     device::{
         is_rate_limited, rtnl, without_softirqs, Features, Files, Mac, NetDev, Operations,
         Registration, Rtnl, Settings, Stats,
     },
-    lend::{LentPackets, LentPage, StillMapped},
+    lend::{LentPackets, LentPage, Outgoing, StillMapped},
     list::SkbList,
     napi::{Napi, Poll, PollContext},
     pool::{PagePool, PoolPage},
     queues::{max_queues, Count, Queues},
     skb::{Checksum, Gso, GsoKind, Part, SkBuff, SkBuffMut, MAX_FRAGMENTS},
+    xdp::{
+        ExtAck, Program, Verdict, XdpBuff, XdpFrame, XdpFrames, XdpQueue, XDP_HEADROOM, XDP_MAX_LEN,
+    },
 };

@@ -7,8 +7,12 @@
 use super::{
     ethtool,
     skb::{SkBuff, SkBuffMut},
+    xdp::{self, ExtAck, Program, XdpFrames},
 };
-use crate::{bindings, device::Device};
+use crate::{
+    bindings::{self, xdp_frame},
+    device::Device,
+};
 use core::{
     marker::PhantomData,
     mem::{ManuallyDrop, MaybeUninit},
@@ -360,8 +364,8 @@ impl Drop for NetDev {
 
 /// What a driver does with its device.
 ///
-/// `open`, `stop`, `fix_features`, `set_features` and `change_mtu` are called with the lock of
-/// [`rtnl`] held.
+/// `open`, `stop`, `fix_features`, `set_features`, `change_mtu` and `set_program` are called with the
+/// lock of [`rtnl`] held.
 #[vtable]
 pub trait Operations: Sized + Send + Sync + 'static {
     /// The names of the driver's own statistics, of at most 31 bytes.
@@ -399,6 +403,21 @@ pub trait Operations: Sized + Send + Sync + 'static {
 
     /// Whether the largest packet may be of `mtu` bytes, without its Ethernet header.
     fn change_mtu(&self, _mtu: u32) -> Result {
+        kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
+    }
+
+    /// From now on this program, or none, is to be run on what is received. Sleeps.
+    ///
+    /// # Errors
+    ///
+    /// Why not, which is best told to `_ack` as well; then all is as it was. That no program is to be
+    /// run must work.
+    fn set_program(&self, _program: Option<&Program>, _ack: &mut ExtAck, _rtnl: &Rtnl) -> Result {
+        kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
+    }
+
+    /// Frames are to be sent. With soft interrupts off, by several CPUs at the same time.
+    fn send_frames(&self, _frames: &mut XdpFrames<'_>) {
         kernel::build_error!(kernel::error::VTABLE_DEFAULT_ERROR)
     }
 
@@ -475,6 +494,8 @@ impl<T: Operations> Registration<T> {
             hw_features: settings.hw_features.0,
             min_mtu: 68,
             max_mtu: settings.max_mtu,
+            runs_programs: T::HAS_SET_PROGRAM,
+            sends_frames: T::HAS_SEND_FRAMES,
             mac: settings.mac,
         };
         // SAFETY: The device is not registered, so nobody else looks at it; the tables are static;
@@ -548,6 +569,12 @@ impl<T: Operations> Adapter<T> {
         if T::HAS_CHANGE_MTU {
             ops.ndo_change_mtu = Some(Self::change_mtu);
         }
+        if T::HAS_SET_PROGRAM {
+            ops.ndo_bpf = Some(Self::bpf);
+        }
+        if T::HAS_SEND_FRAMES {
+            ops.ndo_xdp_xmit = Some(Self::xdp_xmit);
+        }
         ops
     }
 
@@ -609,6 +636,47 @@ impl<T: Operations> Adapter<T> {
         from_result(|| {
             data.set_features(Features(features), &Rtnl::held())
                 .map(|()| 0)
+        })
+    }
+
+    unsafe extern "C" fn bpf(dev: *mut net_device, bpf: *mut bindings::netdev_bpf) -> c_int {
+        // SAFETY: Called by the stack.
+        let data = unsafe { data::<T>(dev) };
+        from_result(|| {
+            // SAFETY: What the stack has called us with is valid.
+            if !unsafe { bindings::net_helper_bpf_is_program(bpf) } {
+                return Err(EINVAL);
+            }
+            // SAFETY: As above; it is about a program.
+            let (program, mut ack) = unsafe {
+                (
+                    NonNull::new(bindings::net_helper_bpf_program(bpf)),
+                    ExtAck::from_raw(bindings::net_helper_bpf_extack(bpf)),
+                )
+            };
+            // SAFETY: The stack's reference, which is ours when we agree.
+            let program = program.map(|program| unsafe { Program::from_raw(program) });
+            let result = data.set_program(program.as_ref(), &mut ack, &Rtnl::held());
+            if result.is_err() {
+                // It stays the stack's.
+                program.map(Program::into_raw);
+            }
+            result.map(|()| 0)
+        })
+    }
+
+    unsafe extern "C" fn xdp_xmit(
+        dev: *mut net_device,
+        count: c_int,
+        frames: *mut *mut xdp_frame,
+        flags: u32,
+    ) -> c_int {
+        // SAFETY: Called by the stack.
+        let data = unsafe { data::<T>(dev) };
+        // SAFETY: By the stack, with as many frames; they are in one piece, since the device has not
+        // said that it takes others. Those that are sent are ours.
+        from_result(|| unsafe {
+            xdp::xmit(count, frames, flags, |frames| data.send_frames(frames))
         })
     }
 

@@ -37,6 +37,10 @@ void net_helper_set_up(struct net_device *dev, const struct net_helper_setup *se
 	dev->hw_features = setup->hw_features;
 	dev->min_mtu = setup->min_mtu;
 	dev->max_mtu = setup->max_mtu;
+	if (setup->runs_programs)
+		dev->xdp_features |= NETDEV_XDP_ACT_BASIC | NETDEV_XDP_ACT_REDIRECT;
+	if (setup->sends_frames)
+		dev->xdp_features |= NETDEV_XDP_ACT_NDO_XMIT;
 	eth_hw_addr_set(dev, setup->mac);
 	dev->sysfs_groups[0] = setup->group;
 	*(void **)netdev_priv(dev) = setup->data;
@@ -302,24 +306,31 @@ void net_helper_consume_skb(struct sk_buff *skb)
 EXPORT_SYMBOL_GPL(net_helper_consume_skb);
 
 /*
- * Linear, at the start of whole pages, which hold zeroes beside the packet: what belongs to the
- * buffer itself is in a page after those.
+ * Linear, empty, at the start of whole pages, which hold zeroes beside the packet of @len bytes: what
+ * belongs to the buffer itself is in a page after those.
  */
-struct sk_buff *net_helper_bounce(const struct sk_buff *skb)
+static struct sk_buff *alloc_own_pages(unsigned int len)
 {
-	unsigned int order = get_order(PAGE_ALIGN(skb->len) +
+	unsigned int order = get_order(PAGE_ALIGN(len) +
 				       SKB_DATA_ALIGN(sizeof(struct skb_shared_info)));
-	struct sk_buff *copy;
+	struct sk_buff *skb;
 	unsigned long data;
 
 	data = __get_free_pages(GFP_ATOMIC | __GFP_NOWARN | __GFP_ZERO | __GFP_COMP, order);
 	if (!data)
 		return NULL;
-	copy = build_skb((void *)data, PAGE_SIZE << order);
-	if (!copy) {
+	skb = build_skb((void *)data, PAGE_SIZE << order);
+	if (!skb)
 		free_pages(data, order);
+	return skb;
+}
+
+struct sk_buff *net_helper_bounce(const struct sk_buff *skb)
+{
+	struct sk_buff *copy = alloc_own_pages(skb->len);
+
+	if (!copy)
 		return NULL;
-	}
 	if (skb_copy_bits(skb, 0, __skb_put(copy, skb->len), skb->len)) {
 		kfree_skb(copy);
 		return NULL;
@@ -328,6 +339,16 @@ struct sk_buff *net_helper_bounce(const struct sk_buff *skb)
 	return copy;
 }
 EXPORT_SYMBOL_GPL(net_helper_bounce);
+
+struct sk_buff *net_helper_bounce_bytes(const void *from, unsigned int len)
+{
+	struct sk_buff *copy = alloc_own_pages(len);
+
+	if (copy)
+		skb_put_data(copy, from, len);
+	return copy;
+}
+EXPORT_SYMBOL_GPL(net_helper_bounce_bytes);
 
 struct page *net_helper_virt_to_page(const void *addr)
 {

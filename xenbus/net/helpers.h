@@ -9,6 +9,7 @@
 #include <linux/netdevice.h>
 #include <linux/skbuff.h>
 #include <net/page_pool/types.h>
+#include <net/xdp.h>
 #include <xen/grant_table.h>
 
 /* What a network device is given before it is registered. */
@@ -23,7 +24,15 @@ struct net_helper_setup {
 	u64 hw_features;
 	u32 min_mtu;
 	u32 max_mtu;
+	/* XDP: runs programs; sends frames of others. */
+	bool runs_programs;
+	bool sends_frames;
 	u8 mac[ETH_ALEN];
+};
+
+/* Bytes of a page that are kept free behind a packet that programs are run on. */
+enum {
+	NET_HELPER_XDP_TAILROOM = SKB_DATA_ALIGN(sizeof(struct skb_shared_info)),
 };
 
 struct net_device *net_helper_alloc(const char *name, bool enumerated, unsigned int queues);
@@ -69,6 +78,7 @@ struct sk_buff *net_helper_alloc_skb(unsigned int len);
 void net_helper_free_skb(struct sk_buff *skb);
 void net_helper_consume_skb(struct sk_buff *skb);
 struct sk_buff *net_helper_bounce(const struct sk_buff *skb);
+struct sk_buff *net_helper_bounce_bytes(const void *from, unsigned int len);
 struct page *net_helper_virt_to_page(const void *addr);
 int net_helper_linearize(struct sk_buff *skb);
 bool net_helper_may_pull(struct sk_buff *skb, unsigned int len);
@@ -95,5 +105,18 @@ void net_helper_copy_from(struct gnttab_copy *op, domid_t domid, grant_ref_t ref
 			  void *to, u16 len);
 void net_helper_copy_to(struct gnttab_copy *op, struct page *page, u16 from, domid_t domid,
 			grant_ref_t ref, u16 offset, u16 len);
+
+bool net_helper_bpf_is_program(const struct netdev_bpf *bpf);
+struct bpf_prog *net_helper_bpf_program(const struct netdev_bpf *bpf);
+struct netlink_ext_ack *net_helper_bpf_extack(const struct netdev_bpf *bpf);
+void net_helper_extack(struct netlink_ext_ack *extack, const char *message);
+int net_helper_xdp_register(struct xdp_rxq_info *rxq, struct net_device *dev, u32 queue,
+			    struct page_pool *pool);
+bool net_helper_page_is_of(struct page *page, const struct page_pool *pool);
+void net_helper_xdp_prepare(struct xdp_buff *xdp, struct xdp_rxq_info *rxq, struct page *page,
+			    u32 offset, u32 len);
+u32 net_helper_xdp_run(const struct bpf_prog *program, struct xdp_buff *xdp);
+struct xdp_frame *net_helper_xdp_frame(struct xdp_buff *xdp);
+void net_helper_xdp_exception(const struct net_device *dev, const struct bpf_prog *program, u32 action);
 
 #endif

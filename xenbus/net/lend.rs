@@ -6,7 +6,8 @@
 
 use super::{
     pool::PoolPage,
-    skb::{Part, SkBuff},
+    skb::{Part, Parts, SkBuff},
+    xdp::XdpFrame,
 };
 use crate::grant::{Grant, GrantReserve};
 use kernel::prelude::*;
@@ -24,6 +25,25 @@ pub struct LentPackets {
     free: KVec<u16>,
 }
 
+/// What is sent.
+pub enum Outgoing {
+    /// A packet of the stack's.
+    Skb(SkBuff),
+    /// A packet that another device has received, or this one.
+    Frame(XdpFrame),
+}
+
+impl Outgoing {
+    /// Its bytes, part by part, each within one page.
+    #[inline]
+    pub fn parts(&self) -> Parts<'_> {
+        match self {
+            Outgoing::Skb(skb) => skb.parts(),
+            Outgoing::Frame(frame) => frame.parts(),
+        }
+    }
+}
+
 /// A part of a packet.
 #[derive(Default)]
 struct Slot {
@@ -34,10 +54,10 @@ struct Slot {
 
 /// # Invariants
 ///
-/// `skb`, if there is one, has `left` slots with grants.
+/// `packet`, if there is one, has `left` slots with grants.
 #[derive(Default)]
 struct Packet {
-    skb: Option<SkBuff>,
+    packet: Option<Outgoing>,
     left: u16,
 }
 
@@ -75,18 +95,18 @@ impl LentPackets {
     #[inline]
     pub fn lend(
         &mut self,
-        skb: SkBuff,
+        sent: Outgoing,
         parts: usize,
         mut each: impl FnMut(u32, u16, u16) -> Option<u16>,
-    ) -> core::result::Result<(), SkBuff> {
+    ) -> core::result::Result<(), Outgoing> {
         if usize::from(self.reserve.len()) < parts {
-            return Err(skb);
+            return Err(sent);
         }
         let Some(place) = self.free.pop() else {
-            return Err(skb);
+            return Err(sent);
         };
         let mut left = 0u16;
-        for Part { page, offset, len } in skb.parts() {
+        for Part { page, offset, len } in sent.parts() {
             // SAFETY: The packet that the page is a part of is freed after the grant has ended, or
             // never; what a packet is made of is for its receiver to read, and lies in pages that may
             // hold other things of this kernel's, which the protocol accepts (see `trusted`).
@@ -107,14 +127,14 @@ impl LentPackets {
         match self.packets.get_mut(usize::from(place)) {
             Some(packet) if left > 0 => {
                 // INVARIANT: As many slots are its.
-                packet.skb = Some(skb);
+                packet.packet = Some(sent);
                 packet.left = left;
                 Ok(())
             }
             _ => {
                 // There is room: it was just taken.
                 let _ = self.free.push_within_capacity(place);
-                Err(skb)
+                Err(sent)
             }
         }
     }
@@ -122,7 +142,7 @@ impl LentPackets {
     /// Ends the access to a part (XSA-396), and gives the packet back if it was the last one. In any
     /// context.
     #[inline]
-    pub fn end(&mut self, number: u16) -> core::result::Result<Option<SkBuff>, StillMapped> {
+    pub fn end(&mut self, number: u16) -> core::result::Result<Option<Outgoing>, StillMapped> {
         let Some(slot) = self.slots.get_mut(usize::from(number)) else {
             return Ok(None);
         };
@@ -144,7 +164,7 @@ impl LentPackets {
         }
         // There is room for all places.
         let _ = self.free.push_within_capacity(place);
-        Ok(packet.skb.take())
+        Ok(packet.packet.take())
     }
 }
 
@@ -162,7 +182,7 @@ impl Drop for LentPackets {
         }
         for packet in self.packets.iter_mut() {
             // Its memory must not be used for anything else.
-            core::mem::forget(packet.skb.take());
+            core::mem::forget(packet.packet.take());
         }
     }
 }

@@ -50,7 +50,10 @@ unsafe impl<P: Poll> Sync for Napi<P> {}
 pub struct PollContext<'a> {
     napi: &'a Opaque<bindings::napi_struct>,
     dev: &'a NetDev,
+    budget: usize,
     completed: Cell<bool>,
+    /// Packets have been redirected that may not have been sent yet.
+    redirected: Cell<bool>,
 }
 
 impl<P: Poll> Napi<P> {
@@ -80,9 +83,12 @@ impl<P: Poll> Napi<P> {
         let context = PollContext {
             napi: &inner.napi,
             dev: &inner.dev,
+            budget,
             completed: Cell::new(false),
+            redirected: Cell::new(false),
         };
         let done = inner.poll.poll(&context, budget);
+        context.flush();
         if budget == 0 {
             // It is netpoll's, which is done with it now.
             return 0;
@@ -163,6 +169,27 @@ impl<P: Poll> Drop for Napi<P> {
 }
 
 impl PollContext<'_> {
+    /// Whether packets may be received: there is a budget.
+    #[inline]
+    pub(super) fn receives(&self) -> bool {
+        self.budget > 0
+    }
+
+    /// Notes whether packets have been redirected that have not been sent yet.
+    #[inline]
+    pub(super) fn set_redirected(&self, redirected: bool) {
+        self.redirected.set(redirected);
+    }
+
+    /// Has packets sent that were redirected.
+    #[inline]
+    pub(super) fn flush(&self) {
+        if self.redirected.replace(false) {
+            // SAFETY: In a poll with a budget, in which alone packets are redirected.
+            unsafe { bindings::xdp_do_flush() };
+        }
+    }
+
     /// Says that there are no more packets for now, after `done` of them. False: it is polled again
     /// in any case, or it has been said already.
     #[inline]
@@ -170,6 +197,7 @@ impl PollContext<'_> {
         if self.completed.replace(true) {
             return false;
         }
+        self.flush();
         // SAFETY: It is being polled, and has not been completed.
         unsafe { bindings::napi_complete_done(self.napi.get(), done as c_int) }
     }

@@ -29,6 +29,10 @@ impl PagePool {
         // SAFETY: The pool is ours alone, so that its cache has one user.
         NonNull::new(unsafe { bindings::net_helper_pool_alloc(self.0.as_ptr()) }).map(PoolPage)
     }
+
+    pub(super) fn as_raw(&self) -> *mut kernel::bindings::page_pool {
+        self.0.as_ptr()
+    }
 }
 
 impl Drop for PagePool {
@@ -78,6 +82,33 @@ impl PoolPage {
                 );
             }
         }
+    }
+
+    /// Has `fill` set the `len` bytes at `offset` of the page. Nothing, if that crosses its end.
+    pub fn fill(&mut self, offset: usize, len: usize, fill: impl FnOnce(&mut [u8])) {
+        if offset
+            .checked_add(len)
+            .is_some_and(|end| end <= kernel::page::PAGE_SIZE)
+        {
+            // SAFETY: Pages of a pool are not in high memory; the page is ours, and has been set
+            // before, be it to zeroes. In bounds.
+            fill(unsafe {
+                let to = bindings::xenbus_helper_page_address(self.0.as_ptr()).cast::<u8>();
+                core::slice::from_raw_parts_mut(to.add(offset), len)
+            });
+        }
+    }
+
+    /// Whether the page is one of this pool.
+    #[inline]
+    pub(super) fn is_of(&self, pool: &PagePool) -> bool {
+        // SAFETY: Ours, and of a pool.
+        unsafe { bindings::net_helper_page_is_of(self.0.as_ptr(), pool.as_raw()) }
+    }
+
+    #[inline]
+    pub(super) fn as_raw(&self) -> *mut kernel::bindings::page {
+        self.0.as_ptr()
     }
 
     /// Fills the page with zeroes: what was in it when it came back may be the stack's, which decrypts

@@ -510,7 +510,7 @@ impl Deref for SkBuffMut<'_> {
 const NOTES: usize = 6;
 
 /// Bytes of an Ethernet header.
-const ETH_HLEN: usize = kernel::bindings::ETH_HLEN as usize;
+pub(super) const ETH_HLEN: usize = kernel::bindings::ETH_HLEN as usize;
 
 /// A part of a packet's bytes, which lies in one page.
 pub struct Part<'a> {
@@ -524,6 +524,25 @@ pub struct Part<'a> {
 
 /// The parts of a packet.
 pub struct Parts<'a>(Cursor, PhantomData<&'a SkBuff>);
+
+impl Parts<'_> {
+    /// The parts of `len` bytes in a row.
+    ///
+    /// # Safety
+    ///
+    /// They lie in pages of the kernel's own mapping, and stay there while the value lives.
+    #[inline]
+    pub(super) unsafe fn of_bytes(data: *mut u8, len: usize) -> Self {
+        let cursor = Cursor {
+            first: ptr::null_mut(),
+            skb: ptr::null_mut(),
+            at: At::Linear(data),
+            left: len,
+            fragment: 0,
+        };
+        Parts(cursor, PhantomData)
+    }
+}
 
 impl<'a> Iterator for Parts<'a> {
     type Item = Part<'a>;
