@@ -5,19 +5,25 @@
 //! There is a queue as long as there is the interface; its rings come and go with the connection.
 //!
 //! Lock order: `tx`, which is taken in soft interrupt context, and elsewhere with soft interrupts off;
-//! within it whatever the stack takes to receive a packet, and by that another interface's `waiting`.
+//! within it whatever the stack takes to receive a packet, and by that another interface's `rx`, which
+//! is only tried there; within that its `waiting`.
 
-use crate::{credit::Limit, tx::Tx, vif::Shared};
+use crate::{
+    credit::Limit,
+    rx::{Rx, Served},
+    tx::Tx,
+    vif::Shared,
+};
 use core::sync::atomic::{
-    AtomicBool, AtomicU32,
+    AtomicBool, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use kernel::{new_spinlock, sync::SpinLock};
 use xenbus::{
     evtchn::{Eoi, EventChannel, Handler},
-    kthread::jiffies,
+    kthread::{jiffies, now_ns},
     lock::SpinLockIrq,
-    net::{Count, Napi, Poll, PollContext, SkBuff, SkbList},
+    net::{without_softirqs, Count, Napi, Poll, PollContext, SkBuff, SkbList},
     new_spinlock_irq,
     prelude::*,
     waker::Waker,
@@ -25,6 +31,13 @@ use xenbus::{
 
 /// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
 const MAX_WAITING: usize = 256 / 2 * 4096;
+
+/// A packet of at most so many bytes is copied to the guest by whoever sends it, ...
+const AT_ONCE: usize = 4096;
+
+/// ... if it is the first one for so long, in nanoseconds. Others wait for the thread, which has many of
+/// them copied in one go.
+const QUIET_NS: u64 = 20_000;
 
 /// Events that may come, while a packet waits for room, without any: one that tells of room may come
 /// when that has been seen already. Each further one is spurious.
@@ -58,9 +71,14 @@ pub(crate) struct Queue {
     /// The ring by which the guest transmits.
     #[pin]
     tx: SpinLock<Option<KBox<Tx>>>,
+    /// The ring by which it receives.
+    #[pin]
+    rx: SpinLock<Option<KBox<Rx>>>,
     /// What the guest is to receive.
     #[pin]
     waiting: SpinLockIrq<Waiting>,
+    /// When there was last a packet that nobody waited before.
+    sent: AtomicU64,
 }
 
 struct Waiting {
@@ -139,7 +157,9 @@ impl Queue {
                 limit: limit.clone(),
                 counts: Counts::default(),
                 tx <- new_spinlock!(None, "netback::Queue::tx"),
+                rx <- new_spinlock!(None, "netback::Queue::rx"),
                 waiting <- new_spinlock_irq!(waiting, "netback::Queue::waiting"),
+                sent: AtomicU64::new(0),
             }),
             GFP_KERNEL,
         )
@@ -147,8 +167,38 @@ impl Queue {
 
     /// Gives the queue its transmit ring, or takes it away. Sleeps.
     pub(crate) fn set_tx(&self, tx: Option<KBox<Tx>>) {
-        let old = xenbus::net::without_softirqs(|| core::mem::replace(&mut *self.tx.lock(), tx));
+        let old = without_softirqs(|| core::mem::replace(&mut *self.tx.lock(), tx));
         drop(old);
+    }
+
+    /// Gives the queue its receive ring, or takes it away. Sleeps.
+    pub(crate) fn set_rx(&self, rx: Option<KBox<Rx>>) {
+        let old = without_softirqs(|| core::mem::replace(&mut *self.rx.lock(), rx));
+        drop(old);
+    }
+
+    /// Calls `f` with the receive ring, if there is one. In process context; `f` must not sleep.
+    pub(crate) fn with_rx<R>(&self, f: impl FnOnce(&mut Rx) -> R) -> Option<R> {
+        without_softirqs(|| (*self.rx.lock()).as_mut().map(|rx| f(rx)))
+    }
+
+    /// Has the packet that waits alone copied at once, if that is the better way; says whether none
+    /// waits any more.
+    #[inline]
+    fn send_now(&self) -> bool {
+        let now = now_ns();
+        let last = self.sent.swap(now, Relaxed);
+        if now.wrapping_sub(last) < QUIET_NS {
+            return false;
+        }
+        // Who holds it looks at all packets that wait, or the thread is called.
+        let Some(mut rx) = self.rx.try_lock() else {
+            return false;
+        };
+        match &mut *rx {
+            Some(rx) if !self.shared.is_broken() => rx.serve(self) == Served::All,
+            _ => false,
+        }
     }
 
     /// Gives the queue the thread that serves its receive ring; without one, packets are dropped.
@@ -172,6 +222,8 @@ impl Queue {
             self.counts.tx_dropped.add(1);
             return;
         };
+        let at_once =
+            waiting.packets.is_empty() && skb.len() <= AT_ONCE && !calls.is_called();
         waiting.bytes = waiting.bytes.wrapping_add(skb.len());
         waiting.packets.push(skb);
         if waiting.bytes >= MAX_WAITING {
@@ -179,7 +231,9 @@ impl Queue {
             self.shared.net.stop_queue(self.index);
         }
         drop(waiting);
-        calls.call();
+        if !(at_once && self.send_now()) {
+            calls.call();
+        }
     }
 
     /// Takes the packet that has waited longest.

@@ -101,6 +101,7 @@ impl Queue {
             return;
         }
         let len = skb.len() as u64;
+        let mut done = SkbList::new();
         let sent = Tx::prepare(skb, &self.shared).and_then(|ready| {
             let mut tx = self.tx.lock();
             let tx = match &mut *tx {
@@ -108,12 +109,24 @@ impl Queue {
                 Some(tx) if self.shared.net.has_carrier() => tx,
                 _ => return None,
             };
-            tx.send(ready)?;
-            if !tx.has_room() {
-                self.shared.net.stop_queue(self.index);
+            if let Some(skb) = tx.send(ready)? {
+                done.push(skb);
+            }
+            if tx.is_filling() {
+                tx.reclaim(&self.shared, &mut done);
+                if !tx.has_room() {
+                    self.shared.net.stop_queue(self.index);
+                }
+            }
+            if tx.wants_event() && tx.final_check(&self.shared) {
+                tx.channel().handler().napi.schedule();
             }
             Some(())
         });
+        // With the lock held, interrupts are off.
+        while let Some(skb) = done.pop() {
+            skb.consume();
+        }
         match sent {
             Some(()) => {
                 self.counts.tx_packets.add(1);

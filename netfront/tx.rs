@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The ring by which packets are sent.
+//!
+//! The bytes of a small packet are copied to a page that the back end may read in any case, and the
+//! packet is done with at once: nobody waits for the answer, and there is no event for it. A large one
+//! is lent where it lies, until it has been answered.
 
 use crate::{interface::Shared, queue::Channel};
 use xenbus::{
-    net::{Checksum, Gso, GsoKind, LentPackets, SkBuff, SkbList, StillMapped},
+    net::{
+        Checksum, Gso, GsoKind, LentPackets, SkBuff, SkbList, Staging, StillMapped, STAGED,
+    },
     prelude::*,
     protocol::{
         netif::{self, Extras, Id, TxIds, TxSend, ETH_HLEN, NR_SLOTS_MIN},
-        ring::Front,
+        ring::{Front, Overrun},
     },
     ring::FrontArea,
 };
@@ -25,11 +31,15 @@ pub(crate) struct Tx {
     channel: Arc<Channel>,
     ids: TxIds<[Id; ENTRIES]>,
     lent: LentPackets,
+    staging: Staging,
+    /// The back end has been asked for an event, and there was no answer since.
+    asked: bool,
 }
 
 /// A packet that the back end takes.
 pub(crate) struct Ready {
     skb: SkBuff,
+    /// How many references it takes; 0: it is copied.
     parts: usize,
     send: TxSend,
 }
@@ -45,6 +55,8 @@ impl Tx {
             channel: channel.clone(),
             ids: TxIds::new([Id::UNUSED; ENTRIES]),
             lent: LentPackets::new(domid, ENTRIES as u16)?,
+            staging: Staging::new(domid, ENTRIES as u16)?,
+            asked: false,
         };
         Ok(KBox::new(tx, GFP_KERNEL)?)
     }
@@ -57,6 +69,9 @@ impl Tx {
     /// Makes a packet one that the back end takes. `None`: it cannot be sent.
     #[inline]
     pub(crate) fn prepare(mut skb: SkBuff, shared: &Shared) -> Option<Ready> {
+        if skb.len() <= STAGED {
+            return Self::describe(skb, 0, shared);
+        }
         let mut first = skb.parts().next()?.len;
         let mut parts = skb.parts().count();
         // The back end wants the Ethernet header in the first part; one that is not trusted must see
@@ -72,9 +87,16 @@ impl Tx {
             skb.linearize().ok()?;
             parts = skb.parts().count();
         }
+        if !shared.takes_parts(parts) || first < ETH_HLEN as usize {
+            return None;
+        }
+        Self::describe(skb, parts, shared)
+    }
+
+    #[inline]
+    fn describe(skb: SkBuff, parts: usize, shared: &Shared) -> Option<Ready> {
         let gso = skb.gso();
-        let takes = shared.takes_parts(parts) && gso.is_none_or(|gso| shared.takes_gso(gso.kind));
-        if !takes || first < ETH_HLEN as usize {
+        if !gso.is_none_or(|gso| shared.takes_gso(gso.kind)) {
             return None;
         }
         let checksum = match skb.checksum() {
@@ -89,7 +111,8 @@ impl Tx {
             }),
             ..Extras::default()
         };
-        let send = TxSend::new(skb.len() as u32, parts as u32, checksum, extras).ok()?;
+        let requests = parts.max(1) as u32;
+        let send = TxSend::new(skb.len() as u32, requests, checksum, extras).ok()?;
         Some(Ready { skb, parts, send })
     }
 
@@ -99,9 +122,15 @@ impl Tx {
         self.ring.free() >= MOST
     }
 
-    /// Sends a packet. `None`: there is no room.
+    /// Whether there are so few free entries that it is time to look for answers.
     #[inline]
-    pub(crate) fn send(&mut self, ready: Ready) -> Option<()> {
+    pub(crate) fn is_filling(&self) -> bool {
+        self.ring.free() < ENTRIES as u32 / 4
+    }
+
+    /// Sends a packet. Gives it back if it is done with. `None`: there is no room.
+    #[inline]
+    pub(crate) fn send(&mut self, ready: Ready) -> Option<Option<SkBuff>> {
         let Ready {
             mut skb,
             parts,
@@ -111,6 +140,17 @@ impl Tx {
             return None;
         }
         skb.timestamp();
+        if parts == 0 {
+            let len = skb.len() as u16;
+            let id = self.ids.start().ok()?;
+            let (gref, offset) = self.staging.put(id, &skb)?;
+            let extras = send.push(&mut self.ring, id, gref, offset, len).ok()?;
+            self.ids.start_extras(extras);
+            if self.ring.publish() {
+                self.channel.notify();
+            }
+            return Some(Some(skb));
+        }
         let (ring, ids) = (&mut self.ring, &mut self.ids);
         let lent = self.lent.lend(skb, parts, |gref, offset, len| {
             let id = ids.start().ok()?;
@@ -121,7 +161,7 @@ impl Tx {
         if self.ring.publish() {
             self.channel.notify();
         }
-        lent.ok()
+        lent.ok().map(|()| None)
     }
 
     /// Takes the back end's answers; packets that are done with are added to `done`. Says whether
@@ -139,6 +179,7 @@ impl Tx {
                 }
             };
             useful = true;
+            self.asked = false;
             let id = match self.ids.finish(&response) {
                 Ok(Some(id)) => id,
                 Ok(None) => continue,
@@ -158,10 +199,34 @@ impl Tx {
         }
     }
 
-    /// Whether there are answers after all. If not, there will be an event for the next one.
+    /// Whether somebody waits for answers, and the back end has not been asked for an event yet.
+    #[inline]
+    pub(crate) fn wants_event(&self) -> bool {
+        let waited_for = !self.lent.is_empty() || !self.has_room();
+        waited_for && !self.asked
+    }
+
+    /// If somebody waits for answers: whether there are any after all. If not, there will be an event
+    /// when there are half of those that are to come.
     #[inline]
     pub(crate) fn final_check(&mut self, shared: &Shared) -> bool {
-        self.ring.final_check().unwrap_or_else(|overrun| {
+        if !self.wants_event() {
+            // What is wrong with the ring is to be found out even so.
+            return self.check(shared, |ring| ring.unconsumed().map(|_| false));
+        }
+        let half = (self.ring.unanswered() / 2).max(1);
+        let there = self.check(shared, |ring| ring.final_check_for(half));
+        self.asked = !there;
+        there
+    }
+
+    #[inline]
+    fn check(
+        &mut self,
+        shared: &Shared,
+        look: impl FnOnce(&mut Front<FrontArea, netif::Tx>) -> Result<bool, Overrun>,
+    ) -> bool {
+        look(&mut self.ring).unwrap_or_else(|overrun| {
             shared.set_broken(fmt!("transmit ring: {overrun:?}"));
             false
         })
