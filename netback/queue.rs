@@ -15,13 +15,13 @@ use crate::{
     vif::Shared,
 };
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
+    AtomicBool, AtomicU32,
     Ordering::{Relaxed, SeqCst},
 };
 use kernel::{new_spinlock, sync::SpinLock};
 use xenbus::{
     evtchn::{Eoi, EventChannel, Handler},
-    kthread::{jiffies, now_ns},
+    kthread::jiffies,
     lock::SpinLockIrq,
     net::{without_softirqs, Count, Napi, Poll, PollContext, SkBuff, SkbList},
     new_spinlock_irq,
@@ -32,12 +32,10 @@ use xenbus::{
 /// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
 const MAX_WAITING: usize = 256 / 2 * 4096;
 
-/// A packet of at most so many bytes is copied to the guest by whoever sends it, ...
+/// A packet of at most so many bytes is copied to the guest by whoever sends it, if it is the first one
+/// since the guest has sent something: an answer, perhaps. Others wait for the thread, which has many
+/// of them copied in one go.
 const AT_ONCE: usize = 4096;
-
-/// ... if it is the first one for so long, in nanoseconds. Others wait for the thread, which has many of
-/// them copied in one go.
-const QUIET_NS: u64 = 20_000;
 
 /// Events that may come, while a packet waits for room, without any: one that tells of room may come
 /// when that has been seen already. Each further one is spurious.
@@ -77,8 +75,6 @@ pub(crate) struct Queue {
     /// What the guest is to receive.
     #[pin]
     waiting: SpinLockIrq<Waiting>,
-    /// When there was last a packet that nobody waited before.
-    sent: AtomicU64,
 }
 
 struct Waiting {
@@ -159,7 +155,6 @@ impl Queue {
                 tx <- new_spinlock!(None, "netback::Queue::tx"),
                 rx <- new_spinlock!(None, "netback::Queue::rx"),
                 waiting <- new_spinlock_irq!(waiting, "netback::Queue::waiting"),
-                sent: AtomicU64::new(0),
             }),
             GFP_KERNEL,
         )
@@ -186,9 +181,7 @@ impl Queue {
     /// waits any more.
     #[inline]
     fn send_now(&self) -> bool {
-        let now = now_ns();
-        let last = self.sent.swap(now, Relaxed);
-        if now.wrapping_sub(last) < QUIET_NS {
+        if !self.shared.take_heard() {
             return false;
         }
         // Who holds it looks at all packets that wait, or the thread is called.

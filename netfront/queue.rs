@@ -144,7 +144,8 @@ impl Queue {
         let Some(ring) = &mut *tx else {
             return None;
         };
-        let useful = ring.reclaim(&self.shared, &mut done);
+        ring.reclaim(&self.shared, &mut done);
+        let useful = ring.take_useful();
         if ring.has_room() && self.shared.net.is_queue_stopped(self.index) {
             self.shared.net.wake_queue(self.index);
         }

@@ -34,6 +34,8 @@ pub(crate) struct Tx {
     staging: Staging,
     /// The back end has been asked for an event, and there was no answer since.
     asked: bool,
+    /// There was an answer since the last look of the poll.
+    useful: bool,
 }
 
 /// A packet that the back end takes.
@@ -57,6 +59,7 @@ impl Tx {
             lent: LentPackets::new(domid, ENTRIES as u16)?,
             staging: Staging::new(domid, ENTRIES as u16)?,
             asked: false,
+            useful: false,
         };
         Ok(KBox::new(tx, GFP_KERNEL)?)
     }
@@ -164,28 +167,32 @@ impl Tx {
         lent.ok().map(|()| None)
     }
 
-    /// Takes the back end's answers; packets that are done with are added to `done`. Says whether
-    /// there was any.
+    /// Whether there was an answer since this was last asked.
     #[inline]
-    pub(crate) fn reclaim(&mut self, shared: &Shared, done: &mut SkbList) -> bool {
-        let mut useful = false;
+    pub(crate) fn take_useful(&mut self) -> bool {
+        core::mem::take(&mut self.useful)
+    }
+
+    /// Takes the back end's answers; packets that are done with are added to `done`.
+    #[inline]
+    pub(crate) fn reclaim(&mut self, shared: &Shared, done: &mut SkbList) {
         loop {
             let response = match self.ring.pop() {
                 Ok(Some(response)) => response,
-                Ok(None) => return useful,
+                Ok(None) => return,
                 Err(overrun) => {
                     shared.set_broken(fmt!("transmit ring: {overrun:?}"));
-                    return useful;
+                    return;
                 }
             };
-            useful = true;
+            self.useful = true;
             self.asked = false;
             let id = match self.ids.finish(&response) {
                 Ok(Some(id)) => id,
                 Ok(None) => continue,
                 Err(bad) => {
                     shared.set_broken(fmt!("transmit ring: {bad:?}"));
-                    return useful;
+                    return;
                 }
             };
             match self.lent.end(id) {
@@ -193,7 +200,7 @@ impl Tx {
                 Ok(None) => {}
                 Err(StillMapped(gref)) => {
                     shared.set_broken(fmt!("packet answered with grant {gref} still mapped"));
-                    return useful;
+                    return;
                 }
             }
         }
