@@ -215,8 +215,7 @@ impl Queue {
             self.counts.tx_dropped.add(1);
             return;
         };
-        let at_once =
-            waiting.packets.is_empty() && skb.len() <= AT_ONCE && !calls.is_called();
+        let at_once = waiting.packets.is_empty() && skb.len() <= AT_ONCE && !calls.is_called();
         waiting.bytes = waiting.bytes.wrapping_add(skb.len());
         waiting.packets.push(skb);
         if waiting.bytes >= MAX_WAITING {

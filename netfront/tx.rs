@@ -8,9 +8,7 @@
 
 use crate::{interface::Shared, queue::Channel};
 use xenbus::{
-    net::{
-        Checksum, Gso, GsoKind, LentPackets, SkBuff, SkbList, Staging, StillMapped, STAGED,
-    },
+    net::{Checksum, Gso, GsoKind, LentPackets, SkBuff, SkbList, Staging, StillMapped, STAGED},
     prelude::*,
     protocol::{
         netif::{self, Extras, Id, TxIds, TxSend, ETH_HLEN, NR_SLOTS_MIN},
