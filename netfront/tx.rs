@@ -212,15 +212,20 @@ impl Tx {
     }
 
     /// If somebody waits for answers: whether there are any after all. If not, there will be an event
-    /// when there are half of those that are to come.
+    /// for the next one, or, if all that is waited for is room, when there are half of them: a back end
+    /// answers what was lent when it likes, but copies at once.
     #[inline]
     pub(crate) fn final_check(&mut self, shared: &Shared) -> bool {
         if !self.wants_event() {
             // What is wrong with the ring is to be found out even so.
             return self.check(shared, |ring| ring.unconsumed().map(|_| false));
         }
-        let half = (self.ring.unanswered() / 2).max(1);
-        let there = self.check(shared, |ring| ring.final_check_for(half));
+        let count = if self.lent.is_empty() {
+            (self.ring.unanswered() / 2).max(1)
+        } else {
+            1
+        };
+        let there = self.check(shared, |ring| ring.final_check_for(count));
         self.asked = !there;
         there
     }
