@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Traffic in a fixed amount, for bench --net: streams, small packets, round trips. (iperf3 3.18 with a
- * fixed amount notices its end only once a second.)
+ * Traffic in a fixed amount, for bench --net: streams, small packets, round trips. (iperf3 with a
+ * fixed amount reports whole seconds in place of the time that it took.)
  *
  *	traffic serve			in dom0, for as long as it is let
  *	traffic HOST stream-tx COUNT	sends COUNT times 64 KiB to the server by TCP
