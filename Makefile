@@ -89,6 +89,7 @@ check: lab
 
 bench: lab
 	@tools/bench/bench
+	@tools/bench/bench --net
 
 lab-shell: lab
 	@$(LAB) shell

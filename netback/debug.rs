@@ -101,7 +101,7 @@ impl File for IoRing {
         let queue = self.0.target();
         seq_print!(to, "Queue {}\n", queue.index);
         queue.with_tx(|tx| show_tx(to, tx));
-        let rx = queue.rx_ring();
+        let rx = queue.with_rx(|rx| rx.indices()).unwrap_or_default();
         seq_print!(to, "RX: nr_ents {}\n", rx.entries);
         show_ring(to, &rx);
         let (state, weight) = self.0.state();

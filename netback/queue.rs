@@ -5,9 +5,15 @@
 //! There is a queue as long as there is the interface; its rings come and go with the connection.
 //!
 //! Lock order: `tx`, which is taken in soft interrupt context, and elsewhere with soft interrupts off;
-//! within it whatever the stack takes to receive a packet, and by that another interface's `waiting`.
+//! within it whatever the stack takes to receive a packet, and by that another interface's `rx`, which
+//! is only tried there; within that its `waiting`.
 
-use crate::{credit::Limit, tx::Tx, vif::Shared};
+use crate::{
+    credit::Limit,
+    rx::{Rx, Served},
+    tx::Tx,
+    vif::Shared,
+};
 use core::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Relaxed, SeqCst},
@@ -17,15 +23,19 @@ use xenbus::{
     evtchn::{Eoi, EventChannel, Handler},
     kthread::jiffies,
     lock::SpinLockIrq,
-    net::{Count, Napi, Poll, PollContext, SkBuff, SkbList},
+    net::{without_softirqs, Count, Napi, Poll, PollContext, SkBuff, SkbList},
     new_spinlock_irq,
     prelude::*,
-    protocol::ring::Indices,
     waker::Waker,
 };
 
 /// Bytes of packets that wait for the guest, beyond which the stack has to wait, too.
 pub(crate) const MAX_WAITING: usize = 256 / 2 * 4096;
+
+/// A packet of at most so many bytes is copied to the guest by whoever sends it, if it is the first one
+/// since the guest has sent something: an answer, perhaps. Others wait for the thread, which has many
+/// of them copied in one go.
+const AT_ONCE: usize = 4096;
 
 /// Events that may come, while a packet waits for room, without any: one that tells of room may come
 /// when that has been seen already. Each further one is spurious.
@@ -59,12 +69,12 @@ pub(crate) struct Queue {
     /// The ring by which the guest transmits.
     #[pin]
     tx: SpinLock<Option<KBox<Tx>>>,
+    /// The ring by which it receives.
+    #[pin]
+    rx: SpinLock<Option<KBox<Rx>>>,
     /// What the guest is to receive.
     #[pin]
     waiting: SpinLockIrq<Waiting>,
-    /// The indices of the receive ring, as of when its thread looked at it last.
-    #[pin]
-    rx_ring: SpinLock<Indices>,
 }
 
 struct Waiting {
@@ -143,8 +153,8 @@ impl Queue {
                 limit: limit.clone(),
                 counts: Counts::default(),
                 tx <- new_spinlock!(None, "netback::Queue::tx"),
+                rx <- new_spinlock!(None, "netback::Queue::rx"),
                 waiting <- new_spinlock_irq!(waiting, "netback::Queue::waiting"),
-                rx_ring <- new_spinlock!(Indices::default(), "netback::Queue::rx_ring"),
             }),
             GFP_KERNEL,
         )
@@ -152,8 +162,36 @@ impl Queue {
 
     /// Gives the queue its transmit ring, or takes it away. Sleeps.
     pub(crate) fn set_tx(&self, tx: Option<KBox<Tx>>) {
-        let old = xenbus::net::without_softirqs(|| core::mem::replace(&mut *self.tx.lock(), tx));
+        let old = without_softirqs(|| core::mem::replace(&mut *self.tx.lock(), tx));
         drop(old);
+    }
+
+    /// Gives the queue its receive ring, or takes it away. Sleeps.
+    pub(crate) fn set_rx(&self, rx: Option<KBox<Rx>>) {
+        let old = without_softirqs(|| core::mem::replace(&mut *self.rx.lock(), rx));
+        drop(old);
+    }
+
+    /// Calls `f` with the receive ring, if there is one. In process context; `f` must not sleep.
+    pub(crate) fn with_rx<R>(&self, f: impl FnOnce(&mut Rx) -> R) -> Option<R> {
+        without_softirqs(|| (*self.rx.lock()).as_mut().map(|rx| f(rx)))
+    }
+
+    /// Has the packet that waits alone copied at once, if that is the better way; says whether none
+    /// waits any more.
+    #[inline]
+    fn send_now(&self) -> bool {
+        if !self.shared.take_heard() {
+            return false;
+        }
+        // Who holds it looks at all packets that wait, or the thread is called.
+        let Some(mut rx) = self.rx.try_lock() else {
+            return false;
+        };
+        match &mut *rx {
+            Some(rx) if !self.shared.is_broken() => rx.serve(self) == Served::All,
+            _ => false,
+        }
     }
 
     /// Gives the queue the thread that serves its receive ring; without one, packets are dropped.
@@ -177,6 +215,7 @@ impl Queue {
             self.counts.tx_dropped.add(1);
             return;
         };
+        let at_once = waiting.packets.is_empty() && skb.len() <= AT_ONCE && !calls.is_called();
         waiting.bytes = waiting.bytes.wrapping_add(skb.len());
         waiting.packets.push(skb);
         if waiting.bytes >= MAX_WAITING {
@@ -184,7 +223,9 @@ impl Queue {
             self.shared.net.stop_queue(self.index);
         }
         drop(waiting);
-        calls.call();
+        if !(at_once && self.send_now()) {
+            calls.call();
+        }
     }
 
     /// Takes the packet that has waited longest.
@@ -198,16 +239,6 @@ impl Queue {
             self.shared.net.wake_queue(self.index);
         }
         Some(skb)
-    }
-
-    /// Notes how the receive ring is, for whoever asks.
-    pub(crate) fn note_rx_ring(&self, indices: Indices) {
-        *self.rx_ring.lock() = indices;
-    }
-
-    /// How the receive ring was when its thread looked at it last.
-    pub(crate) fn rx_ring(&self) -> Indices {
-        *self.rx_ring.lock()
     }
 
     /// Calls `show` with the transmit ring, if there is one.

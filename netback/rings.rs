@@ -6,7 +6,7 @@ use crate::{
     connect::Front,
     control, debug,
     queue::{Calls, Channel, Port, Queue},
-    rx::Rx,
+    rx::{self, Rx},
     tx::Tx,
     vif::Vif,
 };
@@ -72,6 +72,7 @@ impl Drop for Rings {
             // What the stack still sends is dropped.
             napi.target().set_calls(None);
             napi.target().set_tx(None);
+            napi.target().set_rx(None);
         }
         self.threads.clear();
         // One of them may have found just now that the guest receives again.
@@ -107,12 +108,16 @@ fn start(dev: &Device, napi: &Arc<Napi<Queue>>, front: &VifQueue) -> Result<Kthr
     let timed = napi.clone();
     let timer = Timer::new(move || timed.schedule())?;
     let tx = Tx::new(tx, &tx_channel, domid, timer)?;
-    let mut rx = Rx::new(rx, &rx_channel, &calls, queue, (domid, split))?;
+    let rx = Rx::new(rx, &rx_channel, &calls, (domid, split))?;
+    queue.set_rx(Some(rx));
+    let (served, called) = (queue.clone(), calls.clone());
     let name = queue
         .shared
         .net
         .with_name(|name| CString::try_from_fmt(fmt!("{name}-q{}-rx", queue.index)))?;
-    let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| rx.run(thread))?;
+    let thread = Kthread::spawn(fmt!("{}", &*name), move |thread| {
+        rx::run(&served, &called, thread);
+    })?;
     queue.set_tx(Some(tx));
     queue.set_calls(Some(calls));
     Ok(thread)

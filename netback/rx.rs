@@ -2,7 +2,8 @@
 
 //! What the guest receives: the packets that wait are copied into the pages of its ring.
 //!
-//! Done by a thread, which sleeps while there is no packet, or no room for the next one.
+//! Done by a thread, which sleeps while there is no packet, or no room for the next one; a small packet
+//! that comes alone is copied by whoever sends it.
 
 use crate::queue::{give_eoi, give_eoi_for_room, Calls, Channel, Queue, SINCE};
 use kernel::{dev_err, dev_info};
@@ -12,7 +13,7 @@ use xenbus::{
     prelude::*,
     protocol::{
         netif::{self, status, Checksum, RxEntry, RxSend},
-        ring::{Back, Overrun},
+        ring::{Back, Indices, Overrun},
     },
     ring::BackArea,
     timer::Timer,
@@ -29,7 +30,6 @@ pub(crate) struct Rx {
     ring: Back<BackArea, netif::Rx>,
     channel: Arc<Channel>,
     calls: Arc<Calls>,
-    queue: Arc<Queue>,
     drain: Drain,
     /// What is answered when it has been copied.
     answers: KVec<RxEntry>,
@@ -49,12 +49,52 @@ pub(crate) struct Rx {
     split: bool,
 }
 
+/// How far [`Rx::serve`] has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Served {
+    /// No packet waits.
+    All,
+    /// There may be more.
+    Some,
+    /// There is no room for the next one, or the ring is not used any more.
+    Stuck,
+}
+
+/// The thread of a queue: serves the ring until it is to stop.
+pub(crate) fn run(queue: &Queue, calls: &Calls, thread: &Current) {
+    calls.waker.set_current();
+    // Nobody was there to be woken before.
+    calls.call();
+    loop {
+        thread.wait(|| calls.is_called());
+        if thread.should_stop() {
+            break;
+        }
+        calls.take();
+        while !queue.shared.is_broken()
+            && !thread.should_stop()
+            && queue.with_rx(|rx| rx.serve(queue)) == Some(Served::Some)
+        {
+            thread.cond_resched();
+        }
+        if queue.shared.is_broken() {
+            // What waits, the memory of other guests perhaps, would do so as long as there is the
+            // vif.
+            drop(queue.with_rx(|rx| rx.next.take()));
+            queue.set_calls(None);
+            thread.wait(|| false);
+            break;
+        }
+        queue.with_rx(|rx| rx.settle(queue));
+        thread.cond_resched();
+    }
+}
+
 impl Rx {
     pub(crate) fn new(
         ring: Back<BackArea, netif::Rx>,
         channel: &Arc<Channel>,
         calls: &Arc<Calls>,
-        queue: &Arc<Queue>,
         (domid, split): (u16, bool),
     ) -> Result<KBox<Self>> {
         let timed = calls.clone();
@@ -63,7 +103,6 @@ impl Rx {
             ring,
             channel: channel.clone(),
             calls: calls.clone(),
-            queue: queue.clone(),
             drain: Drain::new(domid, BATCH, COPIES)?,
             next: None,
             need: 0,
@@ -77,68 +116,50 @@ impl Rx {
         Ok(KBox::new(rx, GFP_KERNEL)?)
     }
 
-    /// Serves the ring until `thread` is to stop.
-    pub(crate) fn run(&mut self, thread: &Current) {
-        self.calls.waker.set_current();
-        // Nobody was there to be woken before.
-        self.calls.call();
-        loop {
-            thread.wait(|| self.calls.is_called());
-            if thread.should_stop() {
-                break;
-            }
-            self.calls.take();
-            if !self.queue.shared.is_broken() {
-                if let Err(Overrun { claimed, possible }) = self.serve(thread) {
-                    dev_err!(
-                        self.queue.shared.dev.dev(),
-                        "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
-                    );
-                    self.queue.shared.set_broken();
-                }
-            }
-            if self.queue.shared.is_broken() {
-                // What waits, the memory of other guests perhaps, would do so as long as there is the
-                // vif.
-                self.next = None;
-                self.queue.set_calls(None);
-                thread.wait(|| false);
-                break;
-            }
-            self.expire();
-            // What is wrong with the ring is found when it is looked at again.
-            let _ = self.watch_stall();
-            self.set_timer();
-            let useful = core::mem::take(&mut self.useful);
-            let waits = self.next.is_some();
-            self.calls.wait_for_room(waits, useful || !self.waited);
-            self.waited = waits;
-            self.queue.note_rx_ring(self.ring.indices());
-            if self.split {
-                give_eoi(&self.channel, useful);
-            } else if waits {
-                give_eoi_for_room(&self.channel);
-            }
-            thread.cond_resched();
-        }
-        self.next = None;
-    }
-
-    /// Sends as many packets as there is room for.
-    fn serve(&mut self, thread: &Current) -> Result<(), Overrun> {
-        let result = self.send(thread);
+    /// Sends some of the packets that wait, as many as there is room for. Does not sleep.
+    pub(crate) fn serve(&mut self, queue: &Queue) -> Served {
+        let result = self.send(queue);
         self.flush();
-        result
+        result.unwrap_or_else(|Overrun { claimed, possible }| {
+            dev_err!(
+                queue.shared.dev.dev(),
+                "receive ring overrun: front end claims {claimed} requests where {possible} fit; vif disabled\n"
+            );
+            queue.shared.set_broken();
+            Served::Stuck
+        })
     }
 
-    fn send(&mut self, thread: &Current) -> Result<(), Overrun> {
-        while !thread.should_stop() {
-            let Some(mut skb) = self.next.take().or_else(|| self.queue.dequeue()) else {
+    /// How the ring is, for whoever asks.
+    pub(crate) fn indices(&self) -> Indices {
+        self.ring.indices()
+    }
+
+    /// What is to be done when nothing more can be sent for now. Does not sleep.
+    fn settle(&mut self, queue: &Queue) {
+        self.expire(queue);
+        // What is wrong with the ring is found when it is looked at again.
+        let _ = self.watch_stall(queue);
+        self.set_timer(queue);
+        let useful = core::mem::take(&mut self.useful);
+        let waits = self.next.is_some();
+        self.calls.wait_for_room(waits, useful || !self.waited);
+        self.waited = waits;
+        if self.split {
+            give_eoi(&self.channel, useful);
+        } else if waits {
+            give_eoi_for_room(&self.channel);
+        }
+    }
+
+    fn send(&mut self, queue: &Queue) -> Result<Served, Overrun> {
+        for _ in 0..BATCH {
+            let Some(mut skb) = self.next.take().or_else(|| queue.dequeue()) else {
                 self.need = 0;
                 // Whoever has broken the ring is to be found out also when there is nothing to send.
-                return self.ring.unconsumed().map(|_| ());
+                return self.ring.unconsumed().map(|_| Served::All);
             };
-            let shared = &self.queue.shared;
+            let shared = &queue.shared;
             let checksum = match skb.checksum() {
                 net::Checksum::Blank => Checksum::Blank,
                 net::Checksum::Right => Checksum::Good,
@@ -146,36 +167,34 @@ impl Rx {
             };
             let extras = shared.extras(&skb);
             let Ok(send) = RxSend::new(skb.len() as u32, checksum, extras, shared.sg()) else {
-                self.queue.counts.rx_dropped.add(1);
+                queue.counts.rx_dropped.add(1);
                 continue;
             };
             let need = send.entries();
             if self.ring.unconsumed()? < need {
                 self.flush();
-                thread.cond_resched();
                 if !self.ring.final_check_for(need)? {
                     self.next = Some(skb);
                     self.need = need;
-                    return Ok(());
+                    return Ok(Served::Stuck);
                 }
             }
             let copies = skb.parts().count().wrapping_add(need as usize);
             if !self.drain.has_room(copies) {
                 self.flush();
-                thread.cond_resched();
             }
             if copies > COPIES && skb.linearize().is_err() {
-                self.queue.counts.rx_dropped.add(1);
+                queue.counts.rx_dropped.add(1);
                 continue;
             }
-            self.place(skb, send)?;
+            self.place(queue, skb, send)?;
             self.useful = true;
         }
-        Ok(())
+        Ok(Served::Some)
     }
 
     /// Has a packet, for which there is room, copied into the pages of the next requests.
-    fn place(&mut self, skb: SkBuff, mut send: RxSend) -> Result<(), Overrun> {
+    fn place(&mut self, queue: &Queue, skb: SkBuff, mut send: RxSend) -> Result<(), Overrun> {
         let len = skb.len() as u64;
         if self.drain.begin(skb).is_err() {
             return Ok(());
@@ -198,8 +217,8 @@ impl Rx {
             // There is room for as many as the ring has entries.
             let _ = self.answers.push_within_capacity(entry);
         }
-        self.queue.counts.tx_packets.add(1);
-        self.queue.counts.tx_bytes.add(len);
+        queue.counts.tx_packets.add(1);
+        queue.counts.tx_bytes.add(len);
         self.last = jiffies();
         Ok(())
     }
@@ -226,56 +245,56 @@ impl Rx {
     }
 
     /// Since when the packet that has waited longest does so.
-    fn waits_since(&self) -> Option<u64> {
+    fn waits_since(&self, queue: &Queue) -> Option<u64> {
         match &self.next {
             Some(skb) => Some(skb.note::<SINCE>()),
-            None => self.queue.waits_since(),
+            None => queue.waits_since(),
         }
     }
 
     /// Drops what has waited for too long: the memory may be another guest's.
-    fn expire(&mut self) {
-        let timeout = self.queue.shared.drain_timeout();
+    fn expire(&mut self, queue: &Queue) {
+        let timeout = queue.shared.drain_timeout();
         // The clock is read after what it is compared with: a packet may have come just now.
         while self
-            .waits_since()
+            .waits_since(queue)
             .is_some_and(|since| jiffies().wrapping_sub(since) >= timeout)
         {
-            drop(self.next.take().or_else(|| self.queue.dequeue()));
+            drop(self.next.take().or_else(|| queue.dequeue()));
             self.need = 0;
-            self.queue.counts.rx_dropped.add(1);
+            queue.counts.rx_dropped.add(1);
         }
-        if self.next.is_none() && self.waits_since().is_some() {
+        if self.next.is_none() && self.waits_since(queue).is_some() {
             // The next one's need is not known yet.
             self.calls.call();
         }
     }
 
     /// Takes the carrier off a guest that has had no room for a packet for too long, until it has.
-    fn watch_stall(&mut self) -> Result<(), Overrun> {
-        let timeout = self.queue.shared.stall_timeout();
+    fn watch_stall(&mut self, queue: &Queue) -> Result<(), Overrun> {
+        let timeout = queue.shared.stall_timeout();
         let late = timeout > 0 && jiffies().wrapping_sub(self.last) >= timeout;
         if !self.stalled && late && self.next.is_some() {
             self.stalled = true;
-            dev_info!(self.queue.shared.dev.dev(), "guest does not receive\n");
-            self.queue.shared.set_stalled(true);
+            dev_info!(queue.shared.dev.dev(), "guest does not receive\n");
+            queue.shared.set_stalled(true);
         }
         // Without a carrier, no packet calls the thread: the guest's next request does.
         if self.stalled && self.ring.final_check_for(self.need.max(1))? {
             self.stalled = false;
             self.last = jiffies();
-            dev_info!(self.queue.shared.dev.dev(), "guest receives again\n");
-            self.queue.shared.set_stalled(false);
+            dev_info!(queue.shared.dev.dev(), "guest receives again\n");
+            queue.shared.set_stalled(false);
             self.calls.call();
         }
         Ok(())
     }
 
     /// Has the thread called when a packet has waited for too long.
-    fn set_timer(&self) {
-        if let Some(since) = self.waits_since() {
+    fn set_timer(&self, queue: &Queue) {
+        if let Some(since) = self.waits_since(queue) {
             self.timer
-                .set(since.wrapping_add(self.queue.shared.drain_timeout()));
+                .set(since.wrapping_add(queue.shared.drain_timeout()));
         }
     }
 }

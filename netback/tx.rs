@@ -138,6 +138,9 @@ impl Tx {
             }
         };
         self.useful |= taken > 0;
+        if taken > 0 {
+            queue.shared.set_heard();
+        }
         self.copy(queue);
         while let Some(skb) = self.ready.pop() {
             queue.shared.net.receive(skb);

@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     stall: AtomicU64,
     /// Queues without room for a packet for too long.
     stalled: AtomicU32,
+    /// The guest has sent something, since a packet was last copied to it without the thread.
+    heard: AtomicBool,
     pub(crate) filter: Pin<KBox<Filter>>,
     pub(crate) spread: Pin<KBox<Spread>>,
 }
@@ -120,6 +122,21 @@ impl Shared {
         if !self.broken.swap(true, Release) {
             self.net.set_carrier(false);
         }
+    }
+
+    /// The guest has sent something.
+    #[inline]
+    pub(crate) fn set_heard(&self) {
+        // Its line of the cache is written to only if it has to be.
+        if !self.heard.load(Relaxed) {
+            self.heard.store(true, Relaxed);
+        }
+    }
+
+    /// Whether the guest has sent something since this was last so.
+    #[inline]
+    pub(crate) fn take_heard(&self) -> bool {
+        self.heard.load(Relaxed) && self.heard.swap(false, Relaxed)
     }
 
     /// A queue has no room for a packet, for too long, or has it again. In any context.
@@ -248,6 +265,7 @@ impl Vif {
             drain: AtomicU64::new(jiffies_of(params::drain_ms())),
             stall: AtomicU64::new(jiffies_of(params::stall_ms())),
             stalled: AtomicU32::new(0),
+            heard: AtomicBool::new(false),
             filter: Filter::new()?,
             spread: Spread::new()?,
         };

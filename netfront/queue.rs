@@ -129,6 +129,7 @@ impl Queue {
             return;
         }
         let len = skb.len() as u64;
+        let mut done = SkbList::new();
         let sent = Tx::prepare(skb, &self.shared).and_then(|ready| {
             let mut tx = self.tx.lock();
             let tx = match &mut *tx {
@@ -136,12 +137,22 @@ impl Queue {
                 Some(tx) if self.shared.net.has_carrier() => tx,
                 _ => return None,
             };
-            tx.send(ready)?;
-            if !tx.has_room() {
-                self.shared.net.stop_queue(self.index);
+            if let Some(skb) = tx.send(ready)? {
+                done.push(skb);
             }
+            if tx.is_filling() {
+                tx.reclaim(&self.shared, &mut done);
+                if !tx.has_room() {
+                    self.shared.net.stop_queue(self.index);
+                }
+            }
+            self.call_poll(tx);
             Some(())
         });
+        // With the lock held, interrupts are off.
+        while let Some(skb) = done.pop() {
+            skb.consume();
+        }
         match sent {
             Some(()) => {
                 self.counts.tx_packets.add(1);
@@ -161,6 +172,16 @@ impl Queue {
         if let Some(tx) = &mut *tx {
             frames.send(|frame| self.send_frame_by(tx, frame, Offload::NONE));
             tx.publish();
+            self.call_poll(tx);
+        }
+    }
+
+    /// Has the queue polled if there is something to be given back, or an answer; or there will be an
+    /// event.
+    #[inline]
+    fn call_poll(&self, tx: &mut Tx) {
+        if tx.has_finished() || (tx.wants_event() && tx.final_check(&self.shared)) {
+            tx.channel().handler().napi.schedule();
         }
     }
 
@@ -218,7 +239,8 @@ impl Queue {
         let Some(ring) = &mut *tx else {
             return None;
         };
-        let useful = ring.reclaim(&self.shared, &mut done);
+        ring.reclaim(&self.shared, &mut done);
+        let useful = ring.take_useful();
         let finished = ring.has_finished();
         if ring.has_room() && self.shared.net.is_queue_stopped(self.index) {
             self.shared.net.wake_queue(self.index);

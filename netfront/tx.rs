@@ -1,14 +1,21 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The ring by which packets are sent.
+//!
+//! The bytes of a small packet are copied to a page that the back end may read in any case, and the
+//! packet is done with at once: nobody waits for the answer, and there is no event for it. A large one
+//! is lent where it lies, until it has been answered.
 
 use crate::{interface::Shared, queue::Channel};
 use xenbus::{
-    net::{Checksum, Gso, GsoKind, LentPackets, Outgoing, SkBuff, SkbList, StillMapped, XdpFrame},
+    net::{
+        Checksum, Gso, GsoKind, LentPackets, Outgoing, SkBuff, SkbList, Staging, StillMapped,
+        XdpFrame, STAGED,
+    },
     prelude::*,
     protocol::{
         netif::{self, Extras, Id, TxIds, TxSend, ETH_HLEN, NR_SLOTS_MIN},
-        ring::Front,
+        ring::{Front, Overrun},
     },
     ring::FrontArea,
 };
@@ -29,6 +36,11 @@ pub(crate) struct Tx {
     finished: KVec<XdpFrame>,
     /// Those, and those that are lent: at most [`ENTRIES`].
     frames: usize,
+    staging: Staging,
+    /// The back end has been asked for an event, and there was no answer since.
+    asked: bool,
+    /// There was an answer since the last look of the poll.
+    useful: bool,
 }
 
 /// What the back end is to do to a frame.
@@ -49,6 +61,7 @@ impl Offload {
 /// A packet that the back end takes.
 pub(crate) struct Ready {
     skb: SkBuff,
+    /// How many references it takes; 0: it is copied.
     parts: usize,
     send: TxSend,
 }
@@ -66,6 +79,9 @@ impl Tx {
             lent: LentPackets::new(domid, ENTRIES as u16)?,
             finished: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
             frames: 0,
+            staging: Staging::new(domid, ENTRIES as u16)?,
+            asked: false,
+            useful: false,
         };
         Ok(KBox::new(tx, GFP_KERNEL)?)
     }
@@ -78,6 +94,9 @@ impl Tx {
     /// Makes a packet one that the back end takes. `None`: it cannot be sent.
     #[inline]
     pub(crate) fn prepare(mut skb: SkBuff, shared: &Shared) -> Option<Ready> {
+        if skb.len() <= STAGED {
+            return Self::describe(skb, 0, shared);
+        }
         let mut first = skb.parts().next()?.len;
         let mut parts = skb.parts().count();
         // The back end wants the Ethernet header in the first part; one that is not trusted must see
@@ -93,9 +112,16 @@ impl Tx {
             skb.linearize().ok()?;
             parts = skb.parts().count();
         }
+        if !shared.takes_parts(parts) || first < ETH_HLEN as usize {
+            return None;
+        }
+        Self::describe(skb, parts, shared)
+    }
+
+    #[inline]
+    fn describe(skb: SkBuff, parts: usize, shared: &Shared) -> Option<Ready> {
         let gso = skb.gso();
-        let takes = shared.takes_parts(parts) && gso.is_none_or(|gso| shared.takes_gso(gso.kind));
-        if !takes || first < ETH_HLEN as usize {
+        if !gso.is_none_or(|gso| shared.takes_gso(gso.kind)) {
             return None;
         }
         let checksum = match skb.checksum() {
@@ -110,7 +136,8 @@ impl Tx {
             }),
             ..Extras::default()
         };
-        let send = TxSend::new(skb.len() as u32, parts as u32, checksum, extras).ok()?;
+        let requests = parts.max(1) as u32;
+        let send = TxSend::new(skb.len() as u32, requests, checksum, extras).ok()?;
         Some(Ready { skb, parts, send })
     }
 
@@ -120,21 +147,36 @@ impl Tx {
         self.ring.free() >= MOST
     }
 
-    /// Sends a packet. `None`: there is no room.
+    /// Whether there are so few free entries that it is time to look for answers.
     #[inline]
-    pub(crate) fn send(&mut self, ready: Ready) -> Option<()> {
+    pub(crate) fn is_filling(&self) -> bool {
+        self.ring.free() < ENTRIES as u32 / 4
+    }
+
+    /// Sends a packet. Gives it back if it is done with. `None`: there is no room.
+    #[inline]
+    pub(crate) fn send(&mut self, ready: Ready) -> Option<Option<SkBuff>> {
         let Ready {
             mut skb,
             parts,
-            send,
+            mut send,
         } = ready;
         if self.ring.free() < send.entries() {
             return None;
         }
         skb.timestamp();
+        if parts == 0 {
+            let len = skb.len() as u16;
+            let id = self.ids.start().ok()?;
+            let (gref, offset) = self.staging.put(id, &skb)?;
+            let extras = send.push(&mut self.ring, id, gref, offset, len).ok()?;
+            self.ids.start_extras(extras);
+            self.publish();
+            return Some(Some(skb));
+        }
         let lent = self.lend(Outgoing::Skb(skb), parts, send);
         self.publish();
-        lent.ok()
+        lent.ok().map(|()| None)
     }
 
     /// Writes a packet, for which there is room, into the ring.
@@ -238,27 +280,32 @@ impl Tx {
         core::mem::swap(&mut self.finished, empty);
     }
 
-    /// Takes the back end's answers; packets that are done with are added to `done`. Says whether
-    /// there was any.
+    /// Whether there was an answer since this was last asked.
     #[inline]
-    pub(crate) fn reclaim(&mut self, shared: &Shared, done: &mut SkbList) -> bool {
-        let mut useful = false;
+    pub(crate) fn take_useful(&mut self) -> bool {
+        core::mem::take(&mut self.useful)
+    }
+
+    /// Takes the back end's answers; packets that are done with are added to `done`.
+    #[inline]
+    pub(crate) fn reclaim(&mut self, shared: &Shared, done: &mut SkbList) {
         loop {
             let response = match self.ring.pop() {
                 Ok(Some(response)) => response,
-                Ok(None) => return useful,
+                Ok(None) => return,
                 Err(overrun) => {
                     shared.set_broken(fmt!("transmit ring: {overrun:?}"));
-                    return useful;
+                    return;
                 }
             };
-            useful = true;
+            self.useful = true;
+            self.asked = false;
             let id = match self.ids.finish(&response) {
                 Ok(Some(id)) => id,
                 Ok(None) => continue,
                 Err(bad) => {
                     shared.set_broken(fmt!("transmit ring: {bad:?}"));
-                    return useful;
+                    return;
                 }
             };
             match self.lent.end(id) {
@@ -267,16 +314,45 @@ impl Tx {
                 Ok(None) => {}
                 Err(StillMapped(gref)) => {
                     shared.set_broken(fmt!("packet answered with grant {gref} still mapped"));
-                    return useful;
+                    return;
                 }
             }
         }
     }
 
-    /// Whether there are answers after all. If not, there will be an event for the next one.
+    /// Whether somebody waits for answers, and the back end has not been asked for an event yet.
+    #[inline]
+    pub(crate) fn wants_event(&self) -> bool {
+        let waited_for = !self.lent.is_empty() || !self.has_room();
+        waited_for && !self.asked
+    }
+
+    /// If somebody waits for answers: whether there are any after all. If not, there will be an event
+    /// for the next one, or, if all that is waited for is room, when there are half of them: a back end
+    /// answers what was lent when it likes, but copies at once.
     #[inline]
     pub(crate) fn final_check(&mut self, shared: &Shared) -> bool {
-        self.ring.final_check().unwrap_or_else(|overrun| {
+        if !self.wants_event() {
+            // What is wrong with the ring is to be found out even so.
+            return self.check(shared, |ring| ring.unconsumed().map(|_| false));
+        }
+        let count = if self.lent.is_empty() {
+            (self.ring.unanswered() / 2).max(1)
+        } else {
+            1
+        };
+        let there = self.check(shared, |ring| ring.final_check_for(count));
+        self.asked = !there;
+        there
+    }
+
+    #[inline]
+    fn check(
+        &mut self,
+        shared: &Shared,
+        look: impl FnOnce(&mut Front<FrontArea, netif::Tx>) -> Result<bool, Overrun>,
+    ) -> bool {
+        look(&mut self.ring).unwrap_or_else(|overrun| {
             shared.set_broken(fmt!("transmit ring: {overrun:?}"));
             false
         })

@@ -33,7 +33,7 @@ pub use self::{
         is_rate_limited, rtnl, without_softirqs, Features, Files, Mac, NetDev, Operations,
         Registration, Rtnl, Settings, Stats,
     },
-    lend::{LentPackets, LentPage, Outgoing, StillMapped},
+    lend::{LentPackets, LentPage, Outgoing, Staging, StillMapped, STAGED},
     list::SkbList,
     napi::{Napi, Poll, PollContext},
     pool::{PagePool, PoolPage},

@@ -9,8 +9,14 @@ use super::{
     skb::{Part, Parts, SkBuff},
     xdp::XdpFrame,
 };
-use crate::grant::{Grant, GrantReserve};
-use kernel::prelude::*;
+use crate::{
+    bindings,
+    grant::{Grant, GrantReserve},
+};
+use kernel::{
+    page::{Page, PAGE_SIZE},
+    prelude::*,
+};
 
 /// Packets whose parts another domain may read, each part by a reference of its own.
 ///
@@ -139,6 +145,12 @@ impl LentPackets {
         }
     }
 
+    /// Whether no packet is lent.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.free.len() == self.packets.len()
+    }
+
     /// Ends the access to a part (XSA-396), and gives the packet back if it was the last one. In any
     /// context.
     #[inline]
@@ -184,6 +196,67 @@ impl Drop for LentPackets {
             // Its memory must not be used for anything else.
             core::mem::forget(packet.packet.take());
         }
+    }
+}
+
+/// Bytes of a packet that a [`Staging`] has room for in each slot.
+pub const STAGED: usize = 256;
+
+const SLOTS_OF_A_PAGE: usize = PAGE_SIZE / STAGED;
+
+/// Room for small packets in pages that another domain may read for as long as the value lives: no
+/// access is given or ended for a packet. The pages hold nothing but packets that are for that domain,
+/// and zeroes.
+///
+/// Dropping it ends the access; pages that the other end has mapped are freed when it lets go.
+pub struct Staging {
+    // Dropped before the pages, see `LentPage`.
+    grants: KVec<Grant>,
+    pages: KVec<Page>,
+}
+
+impl Staging {
+    /// For `slots` packets that domain `domid` may read. Sleeps.
+    pub fn new(domid: u16, slots: u16) -> Result<Self> {
+        let count = usize::from(slots).div_ceil(SLOTS_OF_A_PAGE);
+        let mut reserve = GrantReserve::new(count as u16)?;
+        let mut staging = Staging {
+            grants: KVec::with_capacity(count, GFP_KERNEL)?,
+            pages: KVec::with_capacity(count, GFP_KERNEL)?,
+        };
+        for _ in 0..count {
+            let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
+            // SAFETY: The page is freed after the grant, and nothing is written to it but packets for
+            // that domain.
+            let grant = unsafe { reserve.grant(domid, &page, true) }?;
+            // There is room.
+            let _ = staging.grants.push_within_capacity(grant);
+            let _ = staging.pages.push_within_capacity(page);
+        }
+        Ok(staging)
+    }
+
+    /// Copies a packet of at most [`STAGED`] bytes to a slot, which is free for it: the reference, and
+    /// the offset. In any context.
+    #[inline]
+    pub fn put(&mut self, slot: u16, skb: &SkBuff) -> Option<(u32, u16)> {
+        let (index, part) = (
+            usize::from(slot) / SLOTS_OF_A_PAGE,
+            usize::from(slot) % SLOTS_OF_A_PAGE,
+        );
+        let len = skb.len();
+        let (grant, page) = (self.grants.get(index)?, self.pages.get(index)?);
+        if len > STAGED {
+            return None;
+        }
+        let offset = part.wrapping_mul(STAGED);
+        // SAFETY: The page is not in high memory, by the flags, and is written to only here; within
+        // the page.
+        let to = unsafe {
+            let start = bindings::xenbus_helper_page_address(page.as_ptr().cast()).cast::<u8>();
+            core::slice::from_raw_parts_mut(start.add(offset), len)
+        };
+        (skb.copy_start(to) == len).then(|| (grant.gref(), offset as u16))
     }
 }
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Benchmarks of the block drivers, in the lab.
+"""Benchmarks of the drivers, in the lab.
 
 jobs      what is measured: pairs of drivers, fio's jobs
 measure   a boot of the lab that measures, results out of its output
@@ -8,6 +8,7 @@ svg       bar charts
 profile   where the instructions of a request go
 symbols   addresses to names
 taps      what taps cost
+net       the network drivers
 pauses    how long a guest had to wait
 cli       the command line
 """

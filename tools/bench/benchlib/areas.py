@@ -14,7 +14,8 @@ XEN = [
     ("entry and exit", r"."),
 ]
 KERNEL = [
-    ("our drivers, or the C ones", r"\[(blkfront|blkback|blktap|rust_xenbus|xen_blkfront|xen_blkback)\]|blk(front|back)_helper"),
+    ("our drivers, or the C ones", r"\[(blkfront|blkback|blktap|netfront|netback|rust_xenbus|xen_blkfront|xen_blkback|"
+                                   r"xen_netfront|xen_netback)\]|(blk|net)(front|back)_helper|xenbus_helper|net_helper"),
     ("memcpy, memset", r"^(__)?mem(cpy|set|move)"),
     ("page tables of a PV domain", r"mfn_to_pfn|p[tmug4]+d?_val|make_p|pte|zap_|phys_to_machine"),
     ("grants", r"gnttab|free_entries|grant|foreign_p2m|p2m|xenbus_helper|lookup_address|xen_page"),
@@ -28,6 +29,8 @@ KERNEL = [
                                    r"mc_flush|mc_issue|mc_entry|mc_batch|enter_lazy|load_sp0|load_gs|cpuacct|record_times|mm_cid|kthread|"
                                    r"tick|hrtimer|timer|cpu_startup|idle|xen_safe_halt|stop_hv|set_next|put_prev|"
                                    r"deactivate|activate|prepare_to_wait|finish_wait|ttwu|resched|rseq|rcu_note|membarrier"),
+    ("network stack", r"skb|sock|^__?net|_net|napi|tcp|udp|^ip_|_ip_|ipv4|inet|fib|neigh|dst_|eth_|dev_|qdisc|br_|csum|"
+                      r"checksum|gro_|gso|sch_|pfifo|icmp|arp|rtnl|nf_|page_pool|xmit|flow|l4"),
     ("block layer", r"blk|wbt|rq_qos|bio|dd_|elv|sbitmap|request|null_|disk|iostat|part_stat|update_io|mempool|plug|deadline|ioc_|bdev"),
     ("system calls, libaio, direct I/O", r"aio|io_submit|getevents|iov|gup|folio|pages|sys|entry_|user|"
                                          r"rep_movs|prandom|fget|read_events|rw_verify|usercopy|object_size|clock_gettime|timespec|read_iter|vfs|"

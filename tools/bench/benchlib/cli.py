@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 
-from . import jobs, measure, polling, profile, report, scale, svg, taps
+from . import jobs, measure, net, polling, profile, report, scale, svg, taps
 from xenlab.progress import Failure, kill_children, say
 
 
 def arguments():
     parser = argparse.ArgumentParser(
-        prog="bench", description="The block drivers against the C ones, in the lab: virtual time "
-        "by instruction count, one vCPU each for dom0 and a PV guest, null_blk as the disk.",
+        prog="bench", description="The drivers against the C ones, in the lab: virtual time "
+        "by instruction count, one vCPU each for dom0 and a PV guest, null_blk as the disk. Without an option for something else, the block drivers.",
         epilog="Documentation/benchmarks.md says what the figures show and what they do not.")
     parser.add_argument("--quick", action="store_true", help="few jobs of few requests: a smoke test")
     parser.add_argument("--repeat", type=int, metavar="N", help="repetitions of each job (3; 1 with --quick)")
@@ -33,6 +33,7 @@ def arguments():
                         help="instead: time and memory of a disk more, with 1, 16 and 64 disks")
     parser.add_argument("--polling", action="store_true",
                         help="instead: event channels against polling, in real time; on a quiet machine")
+    parser.add_argument("--net", action="store_true", help="instead: the network drivers")
     parser.add_argument("--tap", action="store_true",
                         help="instead: what taps cost, compared to the same disk without one")
     parser.add_argument("--taps", metavar="LIST", default="",
@@ -69,9 +70,14 @@ def refuse(args, mode, *names):
 
 def command(args):
     if args.list:
-        for job in taps.JOBS if args.tap else jobs.JOBS:
+        for job in net.JOBS if args.net else taps.JOBS if args.tap else jobs.JOBS:
             print("%-20s %d requests" % (job.name, job.requests))
         return 0
+    if args.net:
+        refuse(args, "net", "tap", "polling", "scale", "scheduler")
+        if args.profile:
+            refuse(args, "profile", "only", "repeat", "quick")
+        return net.command(args)
     if args.tap:
         refuse(args, "tap", "pairs", "polling", "scale")
         if args.profile:

@@ -15,8 +15,8 @@ class Sample(dict):
 
     @property
     def iops(self):
-        """Requests a second of virtual time, reads and writes together."""
-        return self["read_iops"] + self["write_iops"]
+        """Requests a second of virtual time, reads and writes together; or what else a job gives."""
+        return self["rate"] if "rate" in self else self["read_iops"] + self["write_iops"]
 
 
 class Results:
@@ -53,6 +53,8 @@ class Results:
 class Measurement(run.Run):
     """The lab's run of one test, block.sh, whose "bench" lines are results."""
 
+    unit = "IOPS"
+
     def __init__(self, lab, built, results, settings, verbose=False, script="block.sh"):
         tests = payload.find_tests([os.path.join(BENCH, script)])
         super().__init__(lab, built, tests, "exact", pin=True, verbose=verbose,
@@ -63,7 +65,7 @@ class Measurement(run.Run):
         found = self.figures.line(line)
         if found:
             pair, job, sample = found
-            say("  %-10s %-18s %8.0f IOPS" % (pair, job, sample.iops))
+            say("  %-10s %-18s %8.0f %s" % (pair, job, sample.iops, self.unit))
         elif kind == "not ok" or self.verbose or line.startswith("#"):
             say("    " + line)
 

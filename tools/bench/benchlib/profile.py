@@ -87,7 +87,8 @@ def difference(marks, requests, symbols):
 
 
 def read(directory, order, requests):
-    """The profiles that a boot has left in its directory; order: pairs and jobs, as measured."""
+    """The profiles that a boot has left in its directory; order: pairs and jobs, as measured; of so many
+    requests, or, with None, of as many as the job has."""
     logs, = (os.path.dirname(p) for p in glob.glob(os.path.join(directory, "dom0", "*", "xen.symbols")))
     xen = Symbols(os.path.join(logs, "xen.symbols"))
     with open(os.path.join(logs, "dom0.symbols")) as f, open(os.path.join(logs, "kernel.symbols"), "w") as g:
@@ -102,7 +103,7 @@ def read(directory, order, requests):
             last = pair
         marks = [os.path.join(directory, "blocks.%d" % (3 * number + i)) for i in (1, 2, 3)]
         profile = Profile(pair, job.name)
-        for values in difference(marks, 2 * requests, symbols):
+        for values in difference(marks, 2 * (requests or job.requests), symbols):
             profile.add(*values)
         result.append(profile)
     return result
@@ -132,15 +133,15 @@ def call_rows(profiles):
         yield ["%s: %s" % key] + ["%.2f" % p.calls.get(key, 0) for p in profiles]
 
 
-def tables(profiles, top, markdown=False):
+def tables(profiles, top, markdown=False, one="request"):
     """By part and by area, all profiles side by side; then each one's functions."""
-    rows = [["instructions a request"] + ["%s %s" % (p.job, jobs.TITLES[p.pair]) for p in profiles]]
+    rows = [["instructions a " + one] + ["%s %s" % (p.job, jobs.TITLES[p.pair]) for p in profiles]]
     for part in PARTS:
         rows.append([part] + ["%.0f" % p.parts.get(part, 0) for p in profiles])
     rows.append(["sum"] + ["%.0f" % p.total for p in profiles])
     lines = layout(rows, markdown)
     lines += [""] + layout([["by area"] + rows[0][1:]] + list(area_rows(profiles)), markdown)
-    lines += [""] + layout([["calls a request"] + rows[0][1:]] + list(call_rows(profiles)), markdown)
+    lines += [""] + layout([["calls a " + one] + rows[0][1:]] + list(call_rows(profiles)), markdown)
     for p in profiles:
         rows = [["%s %s" % (p.job, jobs.TITLES[p.pair]), "instructions", "part", "calls"]]
         for n, calls, part, name in p.top(top):
@@ -176,10 +177,12 @@ def command(args, pairs):
     return 0 if boot.run() and show(boot, [(p, j) for p in pairs for j in chosen], args) else 1
 
 
-def show(boot, order, args):
-    """Print, and write, what a boot has counted."""
+def show(boot, order, args, requests=0):
+    """Print, and write, what a boot has counted; requests as in read()."""
     directory = os.path.join(boot.directory, "boot%d" % boot.boots)
-    profiles = read(directory, order, jobs.QUICK_REQUESTS if args.quick else REQUESTS)
+    if requests == 0:
+        requests = jobs.QUICK_REQUESTS if args.quick else REQUESTS
+    profiles = read(directory, order, requests)
     for path in glob.glob(os.path.join(directory, "blocks.*")):
         os.unlink(path)
     say("\n" + tables(profiles, args.top, args.markdown))

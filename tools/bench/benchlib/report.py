@@ -20,10 +20,10 @@ def layout(rows, markdown):
                       for i, (w, n) in enumerate(zip(row, widths))).rstrip() for row in rows]
 
 
-def table(results, pairs, jobs, requests=None, markdown=False):
+def table(results, pairs, jobs, requests=None, markdown=False, head="requests/s", one="request"):
     """IOPS and the ratio to the first pair; then counts for each request."""
     base = pairs[0]
-    rows = [["requests/s"] + [names.TITLES[p] for p in pairs]]
+    rows = [[head] + [names.TITLES[p] for p in pairs]]
     for job in jobs:
         row = [job.name]
         for pair in pairs:
@@ -38,7 +38,7 @@ def table(results, pairs, jobs, requests=None, markdown=False):
         lines += ["", "Repetitions differ by at most %.1f %% (%s, %s)."
                   % (100 * max(spreads)[0], names.TITLES[max(spreads)[1]], max(spreads)[2])]
     for key, title in COUNTS:
-        rows = [[title + " a request"] + [names.TITLES[p] for p in pairs]]
+        rows = [[title + " a " + one] + [names.TITLES[p] for p in pairs]]
         for job in jobs:
             values = [results.per_request(p, job.name, key, requests or job.requests) for p in pairs]
             rows.append([job.name] + ["-" if v is None else "%.2f" % v for v in values])

@@ -101,6 +101,19 @@ impl<M: Memory, C: Codec> Front<M, C> {
         self.end.final_check(self.possible(), 1)
     }
 
+    /// Like [`final_check`](Self::final_check), for a front end that can wait until there are `count`
+    /// responses, at least 1 and at most as many as are to come.
+    #[inline]
+    pub fn final_check_for(&mut self, count: u32) -> Result<bool, Overrun> {
+        self.end.final_check(self.possible(), count)
+    }
+
+    /// Number of published requests that no response has been received to.
+    #[inline]
+    pub fn unanswered(&self) -> u32 {
+        self.possible()
+    }
+
     /// Number of responses that wait to be received.
     pub fn unconsumed(&mut self) -> Result<u32, Overrun> {
         self.end.available(self.possible())

@@ -156,6 +156,31 @@ fn a_notification_is_due_only_when_asked_for() {
 }
 
 #[test]
+fn a_front_end_that_waits_for_several_responses_is_told_when_they_are_there() {
+    for start in [0, u32::MAX - 1] {
+        let (_, mut front, mut back) = ends(8, start);
+        for _ in 0..4 {
+            front.push(&1).unwrap();
+        }
+        let _ = front.publish();
+        assert_eq!(front.unanswered(), 4);
+        while back.pop().unwrap().is_some() {}
+        let answer = |back: &mut Back<_, _>| {
+            back.push(&1).unwrap();
+            back.publish()
+        };
+        assert_eq!(front.final_check_for(2), Ok(false));
+        assert!(!answer(&mut back), "one is not enough");
+        assert_eq!(front.final_check_for(2), Ok(false));
+        assert!(answer(&mut back), "two are");
+        assert_eq!(front.final_check_for(2), Ok(true));
+        while front.pop().unwrap().is_some() {}
+        assert_eq!(front.unanswered(), 2);
+        assert!(!answer(&mut back), "nobody has asked");
+    }
+}
+
+#[test]
 fn a_back_end_that_needs_several_requests_is_told_when_they_are_there() {
     for start in [0, u32::MAX - 1] {
         let (_, mut front, mut back) = ends(8, start);
