@@ -28,7 +28,7 @@ mod request;
 
 pub(crate) use disk::{wait_until_freed, Disk, Operations, Refused, RequestQueue, TagSet};
 pub(crate) use limits::{Config, Limits};
-pub(crate) use request::{Batch, Granted, Op, Request, SegmentBuffer};
+pub(crate) use request::{Batch, Granted, Op, Request};
 
 extern "C" {
     fn blkfront_helper_params(params: *mut Params);

@@ -150,9 +150,9 @@ impl Ring {
         if self.front.free() == 0 {
             return Err((rq, Unsent::Wait { grants: 0 }));
         }
-        let raw = transport.start(operation, secure, id, rq)?;
+        transport.start(operation, secure, id, rq)?;
         // There is room, as was asked above.
-        let _ = self.front.push(&raw);
+        let _ = self.front.push(transport.raw());
         Ok(())
     }
 
@@ -183,9 +183,9 @@ impl Ring {
             };
             match transport.finish(&response).map_err(Fault::Response)? {
                 Some(Received::Answer(answer)) => return Ok(Some(answer)),
-                Some(Received::Next(raw)) => {
+                Some(Received::Next) => {
                     // In the place that the response has left.
-                    let _ = self.front.push(&raw);
+                    let _ = self.front.push(transport.raw());
                 }
                 None => {}
             }

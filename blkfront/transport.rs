@@ -12,7 +12,7 @@
 //! made before the domain met a back end with lower limits) is sent in parts, one after the other.
 
 use crate::{
-    mq::{Granted, Request, SegmentBuffer},
+    mq::{Granted, Request},
     pages::{granted, Pages},
     queue::Queues,
 };
@@ -81,7 +81,8 @@ pub(crate) struct Transport {
     data: Pages,
     /// Pages for lists of segments, to which the back end keeps its access.
     lists: Pages,
-    buffer: SegmentBuffer,
+    /// What is to be pushed into the ring; here, since it is long and would be moved about.
+    raw: RawRequest,
 }
 
 /// A request that the back end has, or room for one.
@@ -135,8 +136,8 @@ pub(crate) enum Unsent {
 pub(crate) enum Received {
     /// The end of a request.
     Answer(Answer),
-    /// That of a part; the next one is to be pushed.
-    Next(RawRequest),
+    /// That of a part; the next one, [`Transport::raw`], is to be pushed.
+    Next,
 }
 
 /// What a back end did wrong with a response.
@@ -161,7 +162,7 @@ impl Transport {
         let mut flights = KVVec::with_capacity(terms.ids, GFP_KERNEL)?;
         for _ in 0..terms.ids {
             let flight = Flight {
-                granted: Granted::new(grants)?,
+                granted: Granted::new(segments, grants)?,
                 pages: KVec::with_capacity(pages.into(), GFP_KERNEL)?,
                 list: None,
                 operation: 0,
@@ -185,13 +186,13 @@ impl Transport {
             flights,
             data: Pages::new(pages, pages.saturating_mul(most))?,
             lists: Pages::new(indirect, indirect.saturating_mul(most))?,
-            buffer: SegmentBuffer::new(segments)?,
+            raw: RawRequest::transfer(op::READ, 0, handle, 0, &[]),
         };
         Ok(KBox::new(transport, GFP_KERNEL)?)
     }
 
-    /// Makes what is to be pushed into the ring for `rq` as `operation` with the id `id`, which no
-    /// other request in flight has. For a discard, `secure` counts.
+    /// Makes what is to be pushed into the ring, [`Self::raw`], for `rq` as `operation` with the id
+    /// `id`, which no other request in flight has. For a discard, `secure` counts.
     #[inline]
     pub(crate) fn start(
         &mut self,
@@ -199,7 +200,7 @@ impl Transport {
         secure: bool,
         id: usize,
         rq: Request<Queues>,
-    ) -> core::result::Result<RawRequest, (Request<Queues>, Unsent)> {
+    ) -> core::result::Result<(), (Request<Queues>, Unsent)> {
         let failed = Unsent::End(Err(EIO));
         let Some(flight) = self.flights.get_mut(id) else {
             return Err((rq, failed));
@@ -216,31 +217,26 @@ impl Transport {
             (op::DISCARD, Some(rq)) => {
                 let (sector, sectors) = (rq.sector(), rq.sectors().into());
                 let id = id as u64;
-                Ok(RawRequest::discard(
-                    id,
-                    self.handle,
-                    sector,
-                    sectors,
-                    secure,
-                ))
+                self.raw = RawRequest::discard(id, self.handle, sector, sectors, secure);
+                Ok(())
             }
             _ => self.part(id),
         };
-        let made = made.and_then(|raw| {
-            let started = self.pending.start(id, operation);
-            started.map(|()| raw).map_err(|_| failed)
-        });
-        made.or_else(|unsent| match self.withdraw(id) {
+        let started = made.and_then(|()| self.pending.start(id, operation).map_err(|_| failed));
+        started.or_else(|unsent| match self.withdraw(id) {
             Some(rq) => Err((rq, unsent)),
-            // Cannot be: it was put in above.
-            None => Ok(RawRequest::transfer(
-                op::READ,
-                id as u64,
-                self.handle,
-                0,
-                &[],
-            )),
+            None => {
+                // Cannot be: it was put in above.
+                self.raw = RawRequest::transfer(op::READ, id as u64, self.handle, 0, &[]);
+                Ok(())
+            }
         })
+    }
+
+    /// What was made last to be pushed into the ring.
+    #[inline]
+    pub(crate) fn raw(&self) -> &RawRequest {
+        &self.raw
     }
 
     /// Takes a request out of its place before the back end has come to know it.
@@ -252,9 +248,9 @@ impl Transport {
         flight.granted.take()
     }
 
-    /// Makes the next part of a request: gives access to its data.
+    /// Makes the next part of a request in `raw`: gives access to its data.
     #[inline]
-    fn part(&mut self, id: usize) -> core::result::Result<RawRequest, Unsent> {
+    fn part(&mut self, id: usize) -> core::result::Result<(), Unsent> {
         let failed = Unsent::End(Err(EIO));
         let flight = self.flights.get_mut(id).ok_or(failed)?;
         let operation = flight.operation;
@@ -271,12 +267,11 @@ impl Transport {
             }
             _ => 0,
         };
-        let mut segments = flight.granted.segments(flight.done, max, &mut self.buffer);
+        let mut segments = flight.granted.segments(flight.done, max);
         let count = segments.len();
         flight.count = count as u16;
         flight.more = segments.has_more();
         let indirect = count > MAX_SEGMENTS;
-        let mut inline = [Segment::default(); MAX_SEGMENTS];
         let mut bytes = 0u32;
         // The back end writes what we read. A page that it keeps is for both: it maps each of them
         // to be written to, even one with a list.
@@ -298,6 +293,16 @@ impl Transport {
             }
             list = Some(page);
         }
+        self.raw = RawRequest {
+            operation,
+            id: id as u64,
+            body: Body::Transfer {
+                nr_segments: count as u8,
+                handle: self.handle,
+                sector,
+                segments: [Segment::default(); MAX_SEGMENTS],
+            },
+        };
         let mut result = Ok(());
         for i in 0..count {
             let Some(place) = segments.place(i) else {
@@ -336,30 +341,21 @@ impl Transport {
             };
             if let Some(list) = &mut list {
                 list.write_group(i, segment.to_wire());
-            } else if let Some(to) = inline.get_mut(i) {
-                *to = segment;
+            } else if let Body::Transfer { segments, .. } = &mut self.raw.body {
+                if let Some(to) = segments.get_mut(i) {
+                    *to = segment;
+                }
             }
             bytes = bytes.wrapping_add(place.len);
         }
         flight.sectors = bytes / SECTOR_SIZE;
         flight.list = list;
         result?;
-        let id = id as u64;
-        Ok(match flight.list.as_ref().and_then(SharedPage::gref) {
-            Some(gref) => {
-                RawRequest::indirect(operation, id, self.handle, sector, count as u16, &[gref])
-            }
-            None => RawRequest {
-                operation,
-                id,
-                body: Body::Transfer {
-                    nr_segments: count as u8,
-                    handle: self.handle,
-                    sector,
-                    segments: inline,
-                },
-            },
-        })
+        if let Some(gref) = flight.list.as_ref().and_then(SharedPage::gref) {
+            let (id, count) = (id as u64, count as u16);
+            self.raw = RawRequest::indirect(operation, id, self.handle, sector, count, &[gref]);
+        }
+        Ok(())
     }
 
     /// Checks a response and takes what it is about.
@@ -379,7 +375,7 @@ impl Transport {
         }
         let okay = response.status == status::OKAY;
         if okay && flight.operation == op::READ {
-            flight.copy_back(&mut self.buffer);
+            flight.copy_back();
         }
         flight.release(self.access, &mut self.data, &mut self.lists);
         let mut outcome = Outcome::Status(response.status);
@@ -388,8 +384,8 @@ impl Transport {
             flight.done = flight.done.wrapping_add(flight.count);
             flight.done_sectors = flight.done_sectors.wrapping_add(flight.sectors);
             match self.part(id) {
-                Ok(raw) if self.pending.start(id, operation).is_ok() => {
-                    return Ok(Some(Received::Next(raw)));
+                Ok(()) if self.pending.start(id, operation).is_ok() => {
+                    return Ok(Some(Received::Next));
                 }
                 Err(Unsent::End(Err(_))) => outcome = Outcome::Status(status::ERROR),
                 _ => outcome = Outcome::Again,
@@ -462,11 +458,8 @@ impl Flight {
 
     /// Copies what the back end has read into the request.
     #[inline]
-    fn copy_back(&mut self, buffer: &mut SegmentBuffer) {
-        if self.pages.is_empty() {
-            return;
-        }
-        let mut segments = self.granted.segments(self.done, self.count, buffer);
+    fn copy_back(&mut self) {
+        let mut segments = self.granted.same_segments();
         for (i, page) in self.pages.iter().enumerate() {
             segments.copy_from(i, page);
         }

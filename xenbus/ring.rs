@@ -114,20 +114,23 @@ macro_rules! impl_memory {
 #[inline]
 pub(crate) fn copy(from: *const u8, to: *mut u8, len: usize) {
     let align = from as usize | to as usize;
-    let mut at = 0;
-    // SAFETY: In bounds and aligned, here and below. Volatile, so that the compiler neither repeats
-    // the read of a shared word nor invents another.
-    unsafe {
-        while align % 8 == 0 && len - at >= 8 {
-            let word = from.add(at).cast::<u64>().read_volatile();
-            to.add(at).cast::<u64>().write_volatile(word);
-            at += 8;
+    let mut at = 0usize;
+    if align % 8 == 0 {
+        let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+        for i in 0..len / 8 {
+            // SAFETY: In bounds and aligned, here and below. Volatile, so that the compiler neither
+            // repeats the read of a shared word nor invents another.
+            unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
         }
-        while align % 4 == 0 && len - at >= 4 {
+        at = len & !7;
+    }
+    while align % 4 == 0 && len.wrapping_sub(at) >= 4 {
+        // SAFETY: As above.
+        unsafe {
             let word = from.add(at).cast::<u32>().read_volatile();
             to.add(at).cast::<u32>().write_volatile(word);
-            at += 4;
         }
+        at = at.wrapping_add(4);
     }
     for i in at..len {
         // SAFETY: As above, byte by byte.

@@ -240,10 +240,10 @@ struct RawSegment {
     len: c_uint,
 }
 
-/// Room for the segments of one request at a time.
-pub(crate) struct SegmentBuffer(KVec<RawSegment>);
+/// Room for segments of one request.
+struct SegmentBuffer(KVec<RawSegment>);
 
-// SAFETY: Between two uses nobody looks at what the pointers in there are to.
+// SAFETY: Nobody looks at what the pointers in there are to, but the owner of the request.
 unsafe impl Send for SegmentBuffer {}
 
 // SAFETY: As above.
@@ -251,7 +251,7 @@ unsafe impl Sync for SegmentBuffer {}
 
 impl SegmentBuffer {
     /// Room for `max` segments. Sleeps.
-    pub(crate) fn new(max: u16) -> Result<Self> {
+    fn new(max: u16) -> Result<Self> {
         let none = RawSegment {
             page: ptr::null_mut(),
             data: ptr::null_mut(),
@@ -268,17 +268,26 @@ impl SegmentBuffer {
 
 /// A request and the access that another domain has been given to its pages. The request comes out
 /// of it, and so ends, only after the access has. Used for one request after the other.
+///
+/// # Invariants
+///
+/// The first `found` of `buffer` are segments of `rq`; without a request, `found` is 0.
 pub(crate) struct Granted<T: Operations> {
     // Dropped in this order.
     grants: KVec<Grant>,
+    buffer: SegmentBuffer,
+    found: usize,
     rq: Option<Request<T>>,
 }
 
 impl<T: Operations> Granted<T> {
-    /// Without a request; access to at most `max` pages can be given. Sleeps.
-    pub(crate) fn new(max: u16) -> Result<Self> {
+    /// Without a request; `segments` of it at a time can be looked at, and access to at most
+    /// `grants` pages can be given. Sleeps.
+    pub(crate) fn new(segments: u16, grants: u16) -> Result<Self> {
         Ok(Granted {
-            grants: KVec::with_capacity(max.into(), GFP_KERNEL)?,
+            grants: KVec::with_capacity(grants.into(), GFP_KERNEL)?,
+            buffer: SegmentBuffer::new(segments)?,
+            found: 0,
             rq: None,
         })
     }
@@ -303,33 +312,39 @@ impl<T: Operations> Granted<T> {
         self.rq.as_ref()
     }
 
-    /// The request's segments but for the first `skip` ones: at most `max`, and what fits into
-    /// `buffer`.
+    /// The request's segments but for the first `skip` ones: at most `max`, and what there is room
+    /// for.
     #[inline]
-    pub(crate) fn segments<'a>(
-        &'a mut self,
-        skip: u16,
-        max: u16,
-        buffer: &'a mut SegmentBuffer,
-    ) -> Segments<'a> {
+    pub(crate) fn segments(&mut self, skip: u16, max: u16) -> Segments<'_> {
         let (mut count, mut more) = (0, false);
         if let Some(rq) = &self.rq {
-            let max = buffer.0.len().min(max.into());
+            let max = self.buffer.0.len().min(max.into());
             // SAFETY: The request is in flight, and the buffer has room for `max`.
             count = unsafe {
                 blkfront_helper_segments(
                     rq.0.as_ptr(),
                     skip.into(),
-                    buffer.0.as_mut_ptr(),
+                    self.buffer.0.as_mut_ptr(),
                     max as c_uint,
                     &mut more,
                 )
             };
         }
-        // INVARIANT: Just filled in, from a request that stays where it is for `'a`.
+        // INVARIANT: Just filled in, from the request.
+        self.found = count as usize;
         Segments {
-            list: buffer.0.get(..count as usize).unwrap_or_default(),
             more,
+            ..self.same_segments()
+        }
+    }
+
+    /// Those segments that [`Self::segments`] gave last; it is not said again whether there are more.
+    #[inline]
+    pub(crate) fn same_segments(&mut self) -> Segments<'_> {
+        // INVARIANT: By the type invariant, of a request that stays where it is meanwhile.
+        Segments {
+            list: self.buffer.0.get(..self.found).unwrap_or_default(),
+            more: false,
             grants: &mut self.grants,
         }
     }
@@ -354,6 +369,8 @@ impl<T: Operations> Granted<T> {
     #[inline]
     pub(crate) fn take(&mut self) -> Option<Request<T>> {
         self.grants.clear();
+        // INVARIANT: There is no request any more.
+        self.found = 0;
         self.rq.take()
     }
 }

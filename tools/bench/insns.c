@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A plugin of QEMU's that counts how often each block of instructions runs, on each virtual CPU.
+ * A plugin of QEMU's that counts how often each block of instructions runs, on dom0's CPU and the guest's.
  * At each run of tools/bench/mark.S it writes all counts so far to PREFIX.1, PREFIX.2, ...:
- * lines "ADDRESS INSTRUCTIONS RUNS-ON-CPU-0 RUNS-ON-CPU-1", the address and the first of the
+ * lines "ADDRESS INSTRUCTIONS RUNS-ON-CPU-0 RUNS-ON-OTHERS", the address and the first of the
  * instructions being those of the block.
  *
  * What it uses of the interface, version 2 of it on, is declared here: Debian's packages do not
@@ -15,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The first, and the others together. */
 #define CPUS	2
 #define BLOCKS	(1u << 21)
 #define MARK	0x4b524d58u
@@ -57,13 +58,13 @@ static int marks;
  */
 static void ran(unsigned int cpu, void *data)
 {
-	static void *second;
+	static void *first;
 	struct block *block = data;
 
 	(void)cpu;
-	if (!second)
-		second = qemu_get_cpu(1);
-	block->runs[current_cpu == second]++;
+	if (!first)
+		first = qemu_get_cpu(0);
+	block->runs[current_cpu != first]++;
 }
 
 static void mark(unsigned int cpu, void *data)

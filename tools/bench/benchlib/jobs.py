@@ -35,8 +35,8 @@ JOBS = [
     Job("image-randread-4k-qd32", "randread", "4k", 32, 5000, "image"),
     Job("image-randwrite-4k-qd32", "randwrite", "4k", 32, 5000, "image"),
     Job("image-read-64k-qd32", "read", "64k", 32, 2000, "image"),
-    Job("4q-randread-4k-qd32", "randread", "4k", 32, 40000, "null", 4),
-    Job("4q-read-64k-qd32", "read", "64k", 32, 12000, "null", 4),
+    Job("4q-randread-4k-qd32", "randread", "4k", 32, 20000, "null", 4),
+    Job("4q-read-64k-qd32", "read", "64k", 32, 8000, "null", 4),
 ]
 
 # For --quick: few requests, and only these.

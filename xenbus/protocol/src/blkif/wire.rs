@@ -41,7 +41,7 @@ pub enum Body {
         handle: u16,
         /// First sector on the disk.
         sector: u64,
-        /// The pages. What does not count is not read from the ring.
+        /// The pages. What does not count is neither read from the ring nor written into it.
         segments: [Segment; MAX_SEGMENTS],
     },
     /// Of `DISCARD`.
@@ -273,10 +273,10 @@ impl Codec for Abi {
                 put(bytes, 1, [*nr_segments]);
                 put(bytes, 2, handle.to_le_bytes());
                 put(bytes, at.sector, sector.to_le_bytes());
-                for (i, segment) in segments.iter().enumerate() {
-                    let offset = nth(at.rest, i, 8);
-                    put(bytes, offset, segment.gref.to_le_bytes());
-                    put(bytes, nth(offset, 4, 1), [segment.first, segment.last]);
+                let count = usize::from(*nr_segments);
+                let bytes = bytes.get_mut(at.rest..).unwrap_or_default();
+                for (to, segment) in bytes.chunks_exact_mut(8).zip(segments).take(count) {
+                    put(to, 0, segment.to_wire());
                 }
             }
             Body::Discard {
