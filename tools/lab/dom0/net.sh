@@ -51,7 +51,8 @@ hostile_addresses() {
 }
 
 # streams_start GUEST ADDRESS: TCP both ways between the guest, which has that address, and dom0: each end
-# sends numbers, and the other one sees that none is missing or comes twice. streams_go_on: whether both
+# sends numbers, and the other one sees that none is missing or comes twice (not with `check`, which would
+# wait for them). streams_go_on: whether both
 # have gone on since $streams_before, which streams_note sets. streams_stop GUEST: end them; fails if
 # anything was wrong.
 streams_start() {
@@ -60,10 +61,11 @@ streams_start() {
 	streams_guest=$guest
 	streams_before='0 0'
 	rm -f /run/stream /run/stream-wrong
-	# a pipe that stays open: nc would close its half of the connection
-	tail -f /dev/null | busybox nc -l -p 9001 | awk "$awk" &
+	# standard input stays open: nc would close its half of the connection
+	exec {streams_open}<> <(:)
+	busybox nc -l -p 9001 <&"$streams_open" | awk "$awk" &
 	guest_bg "$guest" stream-in "tail -f /dev/null | nc -l -p 9002 | awk '$awk'"
-	wait_for 10 guest_run "$guest" 'netstat -ltn | grep :9002' || return 1
+	wait_for 10 guest_run "$guest" 'netstat -ltn | grep -q :9002' || return 1
 	guest_bg "$guest" stream-out 'seq 1 100000000 | nc 10.9.0.1 9001'
 	seq 1 100000000 | busybox nc "$2" 9002 &
 }
