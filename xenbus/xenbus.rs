@@ -12,10 +12,11 @@
 //! - [`ring`]: the pages of a shared ring, granted by a front end or mapped by a back end.
 //! - [`grant`]: access given to a page, [`shared`]: pages of our own to give access to (front end);
 //!   [`map`], [`copy`]: access used (back end).
+//! - [`keep`]: what outlives its device, until the device comes again (front end).
 //! - [`region`]: memory that a program maps.
 //! - [`net`]: network devices and packets.
-//! - [`kthread`], [`waker`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`]: what the
-//!   `kernel` crate does not offer yet.
+//! - [`kthread`], [`waker`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`],
+//!   [`debugfs`]: what the `kernel` crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].

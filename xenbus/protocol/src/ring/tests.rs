@@ -106,6 +106,30 @@ fn requests_and_responses_go_round() {
 }
 
 #[test]
+fn indices_are_shown_as_they_are() {
+    let (_, mut front, mut back) = ends(8, 5);
+    for request in 0..3 {
+        front.push(&request).unwrap();
+    }
+    let _ = front.publish();
+    back.pop().unwrap();
+    back.pop().unwrap();
+    back.push(&0).unwrap();
+    let _ = back.publish();
+    back.push(&1).unwrap();
+    let indices = Indices {
+        entries: 8,
+        req_prod: 8,
+        req_cons: 7,
+        req_event: 6,
+        rsp_prod: 6,
+        rsp_prod_pvt: 7,
+        rsp_event: 6,
+    };
+    assert_eq!(back.indices(), indices);
+}
+
+#[test]
 fn a_notification_is_due_only_when_asked_for() {
     let (_, mut front, mut back) = ends(8, u32::MAX);
     let send = |front: &mut Front<_, _>| {

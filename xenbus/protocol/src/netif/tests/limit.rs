@@ -29,6 +29,7 @@ fn credit() {
     assert_eq!(credit.take(600, 150), Ok(()));
     assert_eq!(credit.take(800, 199), Ok(()));
     assert_eq!(credit.take(1, 199), Err(200));
+    assert_eq!(credit.state(), (rate, 0, 200));
     // A large packet gets through at some time.
     let mut now = 200;
     while let Err(next) = credit.take(65535, now) {
