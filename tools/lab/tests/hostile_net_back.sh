@@ -35,7 +35,11 @@ results_of cat /run/hostile.out
 if [ "$MODULES_FRONT" = ours ]; then
 	is "each time with one message" "$(disabled)" "$(awk '/^# disabled/ { print $3 }' /run/hostile.out)"
 fi
+guest_bg g fixups 'while [ ! -e /tmp/stop ]; do for d in /sys/class/net/eth*; do
+	ethtool -S ${d##*/} 2>/dev/null; done; done | grep -m 1 "rx_gso_checksum_fixup: [1-9]"'
+hostile netback rx-gso-odd --guest "$(guest_domid g)" --timeout $((10 * LAB_STRETCH)) $tolerant >/run/hostile.out
 guest_run g 'touch /tmp/stop'
+check "checksums were to be made up for" guest_wait -t 30 g fixups
 check "innocent interface has worked all the time" guest_wait -t 30 g innocent
 diag "$ktap_out files were fetched"
 check "innocent interface goes on" guest_run g 'ping -c 2 -W 5 -q 10.9.0.1'

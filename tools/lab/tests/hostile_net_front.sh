@@ -72,6 +72,17 @@ guest_bg n innocent "n=0
 		n=\$((n + 1)); sleep 0.3
 	done; echo \$n"
 
+# What debugfs says of a control ring, when a guest has one.
+mountpoint -q /sys/kernel/debug || mount -t debugfs debugfs /sys/kernel/debug
+(
+	exec {never}<> <(:)
+	until { read -r line <"/sys/kernel/debug/xen-netback/vif$id.0/ctrl"; } 2>/dev/null && [[ $line == *TOEPLITZ* ]]; do
+		read -r -t 0.02 -u "$never"
+	done
+	: >/run/toeplitz
+) &
+watcher=$!
+
 if [ -n "$HOSTILE" ]; then
 	hostile_net 0 $HOSTILE
 else
@@ -79,6 +90,11 @@ else
 	# These may cost the device, so each has its own.
 	hostile_net 1 state-garbage
 	hostile_net 2 state-removed
+fi
+kill $watcher 2>/dev/null
+if [ -z "$HOSTILE" ]; then
+	check "debugfs has shown a guest's hash" ls /run/toeplitz
+	check "checksums were to be made up for" sh -c "ethtool -S vif$id.0 | grep 'rx_gso_checksum_fixup: [1-9]'"
 fi
 if [ "$MODULES_BACK" = ours ]; then
 	check "storms of events were seen through" [ "$(cat "/sys/bus/xen-backend/devices/vif-$id-0/xenbus/spurious_events")" -ge 3 ]

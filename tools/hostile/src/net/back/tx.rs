@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::vif::Vif;
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
+use crate::net::frames;
 use crate::{ensure, Result};
 use protocol::netif::status;
 use protocol::ring::index::{REQ_PROD, RSP_EVENT};
@@ -59,6 +60,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         request_index,
     )
     .of("xsa155_net_front_copies"),
+    Scenario::new(
+        "untrusted",
+        "the key trusted=0: pages show nothing but packets",
+        untrusted,
+    )
+    .of("xsa403_net_zeroed_pages"),
     Scenario::new(
         "event-storm",
         "5,000 notifications for nothing: goes on",
@@ -263,6 +270,42 @@ fn request_index(lab: &mut Lab) -> Result<Outcome> {
         queue.tx.page.write(at, &[0xff; 12]);
         vif.answer(&sent, status::OKAY)?;
         vif.verify()
+    })
+}
+
+fn untrusted(lab: &mut Lab) -> Result<Outcome> {
+    lab.with(|vif| {
+        vif.put_theirs("trusted", 0)?;
+        vif.connect()?;
+        for n in 0..24 {
+            // A packet that is large enough to keep the page that it is received in.
+            let sent = vif.trigger()?;
+            for r in &sent.requests {
+                let page = vif.page(r.gref)?;
+                let (from, to) = (usize::from(r.offset), usize::from(r.offset + r.size));
+                let rest = [&page[..from], &page[to..]].concat();
+                ensure!(
+                    rest.iter().all(|byte| *byte == 0),
+                    "packet {n}: its page shows more than {} bytes at {from}",
+                    r.size
+                );
+            }
+            vif.answer(&sent, status::OKAY)?;
+        }
+        vif.verify()?;
+        // Packets that keep their pages, which come again; those of others are copied out.
+        let frame = frames::echo_request(vif.way(), frames::NOBODY, &[3; 1000]);
+        for _ in 0..300 {
+            vif.send(&frame, &[])?;
+        }
+        vif.verify()?;
+        for r in vif.room(64)? {
+            ensure!(
+                vif.page(r.gref)?[256..].iter().all(|byte| *byte == 0),
+                "a page to receive into shows what was in it before"
+            );
+        }
+        Ok(())
     })
 }
 

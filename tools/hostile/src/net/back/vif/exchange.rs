@@ -56,6 +56,13 @@ impl Vif {
         Ok(frame)
     }
 
+    /// The whole page that a reference is for, whatever the guest wants seen of it.
+    pub(crate) fn page(&self, gref: u32) -> Result<Vec<u8>> {
+        let mut page = vec![0; 4096];
+        self.copier.read(self.guest, gref, 0, &mut page)?;
+        Ok(page)
+    }
+
     /// Puts an answer to a request.
     pub(crate) fn answer_one(&mut self, queue: usize, id: u16, status: i16) -> Result {
         let queue = self.queues.get_mut(queue).ok_or("no such queue")?;
