@@ -20,7 +20,7 @@ ROOT_PACKAGES = """ca-certificates build-essential g++ rustc rust-src rustfmt ru
 
 DOM0_PACKAGES = """kmod iproute2 procps xen-utils-{xen} xenstore-utils fio busybox-static
     ethtool e2fsprogs strace util-linux blktrace lvm2 dmsetup
-    bridge-utils qemu-system-xen""".format(xen=XEN).split()
+    bridge-utils openvswitch-switch qemu-system-xen""".format(xen=XEN).split()
 
 TOP = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
 LAB = os.path.join(TOP, "tools", "lab")
