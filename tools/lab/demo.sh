@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
-# The main job, shown: disks served by our back end to running guests with our front end.
+# The main job, shown: disks, and a network, served by our back ends to running guests with our front ends.
 # timeout: 150
 
 # step DESCRIPTION COMMAND...: one result with its time; the first failure ends the demonstration.
 step() {
-	local what=$1 from=${EPOCHREALTIME/./} output status ms
+	local what=$1 from=${EPOCHREALTIME/./} status ms
 	shift
 	output=$("$@" 2>&1)
 	status=$?
@@ -43,6 +43,29 @@ start_guests() {
 
 load_front() {
 	both guest_driver @ "$1"
+}
+
+load_net_front() {
+	both guest_net_driver @ "$1"
+}
+
+attach_net_to() {
+	case $1 in
+	pv) net_attach pv 11 ;;
+	pvh) net_attach pvh 12 ;;
+	esac
+}
+
+attach_net() {
+	net_bridge && both attach_net_to @
+}
+
+# The PVH guest fetches what the PV guest has; says how fast.
+transfer() {
+	local from=${EPOCHREALTIME/./} ms
+	guest_run pvh "wget -q -O /dev/null http://10.9.0.11:8080/$1" || return 1
+	ms=$(((${EPOCHREALTIME/./} - from) / 1000))
+	echo "$2 MB in $ms ms: $(($2 * 8000 / ms)) Mb/s" >"$LAB_DIR/transfer"
 }
 
 driver_names() {
@@ -87,7 +110,19 @@ step "xl block-attach again" both attach @
 step "the data is still there" in_guests 'e2fsck -fn /dev/xvdb && mount /dev/xvdb /mnt &&
 	cd /mnt && sha256sum -c sums && cmp sums /run/sums && cd / && umount /mnt'
 step "xl block-detach, and no grant is left mapped" eval 'both disk_detach @ xvdb && no_grants'
-step "the guests unload the front end" load_front none
-step "dom0 unloads the back end" swap_driver back none
+step "dom0 loads the network back end, the guests the front end" eval \
+	'swap_driver net "$MODULES_BACK" && load_net_front "$MODULES_FRONT"'
+step "xl network-attach puts both guests on a bridge" attach_net
+step "one guest pings the other" guest_run pvh 'ping -c 3 -i 0.2 -W 5 -q 10.9.0.11'
+sed -n 's/^round-trip/#          round-trip/p' <<<"$output"
+guest_run pv 'head -c 32000000 /dev/zero >/run/zeroes; head -c 4000000 /dev/urandom >/run/file
+	cd /run && busybox httpd -p 8080'
+step "a TCP transfer" transfer zeroes 32
+sed 's/^/#          /' "$LAB_DIR/transfer"
+step "a file is fetched, and compared" eval 'guest_run pvh "wget -q -O /run/file http://10.9.0.11:8080/file" &&
+	[ "$(guest_run pvh "sha256sum /run/file")" = "$(guest_run pv "sha256sum /run/file")" ]'
+step "xl network-detach" both net_detach @
+step "the guests unload the front ends" eval 'load_net_front none && load_front none'
+step "dom0 unloads the back ends" eval 'swap_driver back none && swap_driver net none'
 step "dmesg of both guests: no BUG, warning, oops, leak" both guest_clean @
 step "dmesg of dom0: no BUG, warning, oops, leak" clean_dom0
