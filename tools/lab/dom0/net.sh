@@ -65,7 +65,7 @@ streams_start() {
 	exec {streams_open}<> <(:)
 	busybox nc -l -p 9001 <&"$streams_open" | awk "$awk" &
 	guest_bg "$guest" stream-in "tail -f /dev/null | nc -l -p 9002 | awk '$awk'"
-	wait_for 10 guest_run "$guest" 'netstat -ltn | grep :9002' || return 1
+	wait_for 10 guest_run "$guest" 'netstat -ltn | grep -q :9002' || return 1
 	guest_bg "$guest" stream-out 'seq 1 100000000 | nc 10.9.0.1 9001'
 	seq 1 100000000 | busybox nc "$2" 9002 &
 }
