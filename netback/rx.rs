@@ -180,7 +180,8 @@ impl Rx {
                 }
             }
             let copies = skb.parts().count().wrapping_add(need as usize);
-            if !self.drain.has_room(copies) {
+            let full = !self.drain.has_room(copies);
+            if full {
                 self.flush();
             }
             if copies > COPIES && skb.linearize().is_err() {
@@ -189,6 +190,10 @@ impl Rx {
             }
             self.place(queue, skb, send)?;
             self.useful = true;
+            if full {
+                // Soft interrupts are off meanwhile, and so not for longer than one copy takes.
+                break;
+            }
         }
         Ok(Served::Some)
     }
