@@ -99,7 +99,14 @@ pub(crate) fn let_go(dev: &Device) {
     let node = dev.nodename();
     // Without the node nobody misses it.
     let _ = store::transaction(|store| {
-        if store.read_number(node, c"state")? == Some(XenbusState::Connected as u32) {
+        const SERVED: [u32; 2] = [
+            XenbusState::Connected as u32,
+            XenbusState::Reconfigured as u32,
+        ];
+        if store
+            .read_number(node, c"state")?
+            .is_some_and(|state: u32| SERVED.contains(&state))
+        {
             store.printf(node, c"state", fmt!("{}", XenbusState::InitWait as u32))?;
         }
         Ok(())

@@ -24,7 +24,7 @@ use xenbus::{
 pub(crate) fn show(vif: &Vif, queues: usize, control: bool) -> Option<Dir> {
     let name = |name: &CStr| CString::try_from(name);
     let name = vif.shared().net.with_name(name).ok()?;
-    let mut dir = params::with_debug_dir(|top| top.dir(&name))?;
+    let mut dir = params::with_debug_dir(|top| top.subdir(&name))?;
     for napi in vif.queues().iter().take(queues) {
         let name = CString::try_from_fmt(fmt!("io_ring_q{}", napi.target().index)).ok()?;
         dir.add(&name, IoRing(napi.clone())).ok()?;

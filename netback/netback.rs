@@ -149,12 +149,15 @@ impl Driver for Netback {
 
     fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, state: XenbusState) -> After {
         let mut link = this.link.lock();
-        if state == XenbusState::Reconfiguring && link.is_up() {
-            this.vif
-                .shared()
-                .set_headroom(connect::headroom(&this.otherend));
-            // An error has been told already.
-            let _ = dev.switch_state(XenbusState::Reconfigured);
+        if state == XenbusState::Reconfiguring {
+            // One that is not served yet will be Connected again.
+            if link.is_up() {
+                this.vif
+                    .shared()
+                    .set_headroom(connect::headroom(&this.otherend));
+                // An error has been told already.
+                let _ = dev.switch_state(XenbusState::Reconfigured);
+            }
             return After::Keep;
         }
         if state == XenbusState::Connected && dev.state() == XenbusState::Reconfigured {

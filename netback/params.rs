@@ -3,12 +3,12 @@
 //! The module's parameters, as the administrator has set them last: the one part of this driver with
 //! `unsafe`. They are those of the C driver.
 
-use kernel::{ffi::c_uint, prelude::*};
+use kernel::{ffi::c_uint, prelude::*, sync::Arc};
 use xenbus::debugfs::Dir;
 
 kernel::sync::global_lock! {
     // SAFETY: `DebugDir::new` initialises it, before which there is no device.
-    unsafe(uninit) static DEBUG: Mutex<Option<Dir>> = None;
+    unsafe(uninit) static DEBUG: Mutex<Option<Arc<Dir>>> = None;
 }
 
 /// `xen-netback` in debugfs, while there is the module.
@@ -19,7 +19,7 @@ impl DebugDir {
     pub(crate) fn new() -> Self {
         // SAFETY: Done once.
         unsafe { DEBUG.init() };
-        *DEBUG.lock() = Some(Dir::new(c"xen-netback"));
+        *DEBUG.lock() = Arc::new(Dir::new(c"xen-netback"), GFP_KERNEL).ok();
         DebugDir
     }
 }
@@ -31,7 +31,7 @@ impl Drop for DebugDir {
 }
 
 /// Calls `f` with `xen-netback` in debugfs.
-pub(crate) fn with_debug_dir<R>(f: impl FnOnce(&Dir) -> R) -> Option<R> {
+pub(crate) fn with_debug_dir<R>(f: impl FnOnce(&Arc<Dir>) -> R) -> Option<R> {
     DEBUG.lock().as_ref().map(f)
 }
 

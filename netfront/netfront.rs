@@ -96,6 +96,8 @@ pub(crate) struct Netfront {
 struct State {
     registration: Option<net::Registration<Interface>>,
     rings: Option<Rings>,
+    /// The other ends of the link have been told of the interface since it had a carrier.
+    announced: bool,
 }
 
 #[vtable]
@@ -122,7 +124,16 @@ impl Driver for Netfront {
     }
 
     fn otherend_changed(this: &Arc<Self>, dev: &Device<Core>, other: XenbusState) -> After {
-        match state::front(dev.state(), other) {
+        // What XDP has changed between the two ends makes no difference to the rest.
+        let own = match dev.state() {
+            XenbusState::Reconfiguring => XenbusState::Connected,
+            own => own,
+        };
+        let other = match other {
+            XenbusState::Reconfigured => XenbusState::Connected,
+            other => other,
+        };
+        match state::front(own, other) {
             Ok(FrontAction::Publish) => this.connect(dev),
             Ok(FrontAction::Resize) => this.served(),
             Ok(FrontAction::Close) => this.close(dev, other),
@@ -135,12 +146,16 @@ impl Driver for Netfront {
             }
             // A back end that is connected to what was here before will see us and start again.
             Ok(FrontAction::Nothing | FrontAction::Connect | FrontAction::PublishAndConnect) => {}
-            Err(e) => dev_warn!(
-                dev.dev(),
-                "back end went to {:?} while we were {:?}\n",
-                e.other,
-                e.own
-            ),
+            Err(e) => {
+                if !net::is_rate_limited() {
+                    dev_warn!(
+                        dev.dev(),
+                        "back end went to {:?} while we were {:?}\n",
+                        e.other,
+                        e.own
+                    );
+                }
+            }
         }
         After::Keep
     }
@@ -223,11 +238,13 @@ impl Netfront {
         let mut xdp = shared.xdp.lock();
         xdp.offered = offer.back.xdp_headroom;
         xdp.otherend = Some(CString::try_from(dev.otherend())?);
+        xdp.device = Some(dev.into());
         connect::publish(dev, &rings, &offer, xdp.headroom())
             .map_err(failed("publishing the rings"))?;
         dev.switch_state(XenbusState::Connected)?;
         drop(xdp);
         state.rings = Some(rings);
+        state.announced = false;
         shared.net.attach();
         shared.net.set_carrier(true);
         self.interface.kick();
@@ -237,13 +254,23 @@ impl Netfront {
     /// The back end serves the rings; or does so again.
     fn served(&self) {
         let shared = self.interface.shared();
-        if self.state.lock().rings.is_none() || shared.is_broken() {
+        let mut state = self.state.lock();
+        if state.rings.is_none() || shared.is_broken() {
             return;
         }
         if !shared.net.has_carrier() {
             shared.net.set_carrier(true);
+            if shared.is_broken() {
+                // That has been found out meanwhile.
+                shared.net.set_carrier(false);
+                return;
+            }
             self.interface.kick();
+        } else if state.announced {
+            return;
         }
+        state.announced = true;
+        drop(state);
         shared.net.notify_peers();
     }
 

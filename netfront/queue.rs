@@ -134,7 +134,7 @@ impl Queue {
             let mut tx = self.tx.lock();
             let tx = match &mut *tx {
                 // Without a carrier nobody answers.
-                Some(tx) if self.shared.net.has_carrier() => tx,
+                Some(tx) if self.shared.net.has_carrier() && ready.may_be_seen(&self.shared) => tx,
                 _ => return None,
             };
             if let Some(skb) = tx.send(ready)? {

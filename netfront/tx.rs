@@ -63,7 +63,18 @@ pub(crate) struct Ready {
     skb: SkBuff,
     /// How many references it takes; 0: it is copied.
     parts: usize,
+    /// It is in pages that hold nothing else.
+    alone: bool,
     send: TxSend,
+}
+
+impl Ready {
+    /// Whether the back end that there is now may see it: it may be one that is trusted less than that for
+    /// which the packet was prepared. With the lock of the ring.
+    #[inline]
+    pub(crate) fn may_be_seen(&self, shared: &Shared) -> bool {
+        self.alone || !shared.bounces()
+    }
 }
 
 impl Tx {
@@ -95,8 +106,9 @@ impl Tx {
     #[inline]
     pub(crate) fn prepare(mut skb: SkBuff, shared: &Shared) -> Option<Ready> {
         if skb.len() <= STAGED {
-            return Self::describe(skb, 0, shared);
+            return Self::describe(skb, 0, true, shared);
         }
+        let mut alone = false;
         let mut first = skb.parts().next()?.len;
         let mut parts = skb.parts().count();
         // The back end wants the Ethernet header in the first part; one that is not trusted must see
@@ -105,21 +117,23 @@ impl Tx {
         if shared.bounces() || first < ETH_HLEN as usize || !shared.takes_parts(parts) {
             let copy = skb.copy_to_own_pages()?;
             core::mem::replace(&mut skb, copy).consume();
+            alone = true;
             first = skb.parts().next()?.len;
             parts = skb.parts().count();
         }
         if parts > NR_SLOTS_MIN {
             skb.linearize().ok()?;
+            alone = false;
             parts = skb.parts().count();
         }
         if !shared.takes_parts(parts) || first < ETH_HLEN as usize {
             return None;
         }
-        Self::describe(skb, parts, shared)
+        Self::describe(skb, parts, alone, shared)
     }
 
     #[inline]
-    fn describe(skb: SkBuff, parts: usize, shared: &Shared) -> Option<Ready> {
+    fn describe(skb: SkBuff, parts: usize, alone: bool, shared: &Shared) -> Option<Ready> {
         let gso = skb.gso();
         if !gso.is_none_or(|gso| shared.takes_gso(gso.kind)) {
             return None;
@@ -138,7 +152,12 @@ impl Tx {
         };
         let requests = parts.max(1) as u32;
         let send = TxSend::new(skb.len() as u32, requests, checksum, extras).ok()?;
-        Some(Ready { skb, parts, send })
+        Some(Ready {
+            skb,
+            parts,
+            alone,
+            send,
+        })
     }
 
     /// Whether there is room for any packet.
@@ -160,6 +179,7 @@ impl Tx {
             mut skb,
             parts,
             mut send,
+            ..
         } = ready;
         if self.ring.free() < send.entries() {
             return None;

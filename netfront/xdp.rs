@@ -13,21 +13,23 @@ use kernel::{
     bindings::EOPNOTSUPP,
     str::CString,
     sync::MutexGuard,
-    time::{delay::fsleep, Delta},
+    time::{delay::fsleep, msecs_to_jiffies, Delta},
 };
 use xenbus::{
+    kthread::jiffies,
     net::{ExtAck, Program, Rtnl, XDP_HEADROOM, XDP_MAX_LEN},
     prelude::*,
     protocol::netif::ETH_HLEN,
-    store::NIL,
+    store::{self, NIL},
 };
 
 /// The largest MTU with a program: the packet, with its Ethernet header and a VLAN tag, has to be in
 /// one page, with the room around it.
 pub(crate) const MAX_MTU: u32 = XDP_MAX_LEN as u32 - ETH_HLEN - 4;
 
-/// How long the back end may take to read how much room is wanted, in milliseconds.
-const PATIENCE: u32 = 3000;
+/// How long the back end may take to read how much room is wanted, in milliseconds. Interfaces cannot be
+/// configured meanwhile.
+const PATIENCE: u32 = 1000;
 
 /// The program, and what has been told to the back end; the lock of this is held while this end's state
 /// is changed.
@@ -36,6 +38,8 @@ pub(crate) struct Xdp {
     pub(crate) program: Option<Program>,
     /// The back end leaves room, if asked to.
     pub(crate) offered: bool,
+    /// The device, which is another one when the back end's domain has been replaced.
+    pub(crate) device: Option<ARef<Device>>,
     /// The back end's directory in xenstore.
     pub(crate) otherend: Option<CString>,
 }
@@ -78,17 +82,17 @@ impl Interface {
         let old = core::mem::replace(&mut xdp.program, program.cloned());
         let mut result = Ok(());
         if changed {
-            (xdp, result) = self.reconfigure(xdp);
+            (xdp, result) = self.reconfigure(xdp, true);
         }
+        // What is left without a program is room that nobody needs.
         if program.is_none() {
-            // That always works: what is left is room that nobody needs.
             result = Ok(());
         }
         if result.is_err() {
             ack.set(fmt!("back end does not say that it leaves headroom"));
             // Nobody else has changed it: that takes the lock under which interfaces are configured.
             xdp.program = old;
-            (xdp, _) = self.reconfigure(xdp);
+            (xdp, _) = self.reconfigure(xdp, false);
         }
         // Also if it is the one that was there: new rings may have come meanwhile.
         for queue in self.queues().iter() {
@@ -97,28 +101,43 @@ impl Interface {
         result
     }
 
-    /// Tells the back end how much room is wanted, and waits until it has heard.
+    /// Tells the back end how much room is wanted, and waits until it has heard, if that is to be.
     ///
     /// # Errors
     ///
     /// `ETIMEDOUT` if it does not answer, others if it cannot be told.
-    fn reconfigure<'a>(&'a self, xdp: MutexGuard<'a, Xdp>) -> (MutexGuard<'a, Xdp>, Result) {
+    fn reconfigure<'a>(
+        &'a self,
+        xdp: MutexGuard<'a, Xdp>,
+        wait: bool,
+    ) -> (MutexGuard<'a, Xdp>, Result) {
         let shared = self.shared();
-        let dev = &shared.dev;
-        let ours = NIL.read_number(dev.nodename(), c"state").unwrap_or(None);
-        if dev.state() != XenbusState::Connected || ours != Some(XenbusState::Connected as u64) {
-            // It is told when it is connected to; and what has been removed from the store must not
-            // be there again.
+        let Some(dev) = xdp.device.clone() else {
             return (xdp, Ok(()));
-        }
-        let told = NIL
-            .printf(dev.nodename(), c"xdp-headroom", fmt!("{}", xdp.headroom()))
-            .and_then(|()| dev.switch_state(XenbusState::Reconfiguring));
+        };
+        let wanted = xdp.headroom();
+        let told = store::transaction(|store| {
+            // Otherwise it is told when it is connected to; and what has been removed from the store
+            // must not be there again.
+            let ours = store.read_number(dev.nodename(), c"state")?;
+            if dev.state() != XenbusState::Connected || ours != Some(XenbusState::Connected as u64)
+            {
+                return Ok(false);
+            }
+            store.printf(dev.nodename(), c"xdp-headroom", fmt!("{wanted}"))?;
+            Ok(true)
+        });
+        let told = match told {
+            Ok(true) => dev.switch_state(XenbusState::Reconfiguring),
+            Ok(false) => return (xdp, Ok(())),
+            Err(e) => Err(e),
+        };
         let otherend = xdp.otherend.as_deref().map(CString::try_from);
         // Whoever has to say that the interface is gone must not wait for the back end.
         drop(xdp);
         let result = match (told, otherend) {
-            (Ok(()), Some(Ok(otherend))) => self.wait_for(&otherend),
+            (Ok(()), _) if !wait => Ok(()),
+            (Ok(()), Some(Ok(otherend))) => wait_for(&dev, &otherend),
             (Err(e), _) => Err(e),
             _ => Err(ENODEV),
         };
@@ -129,18 +148,20 @@ impl Interface {
         }
         (xdp, result)
     }
+}
 
-    fn wait_for(&self, otherend: &CStr) -> Result {
-        for _ in 0..PATIENCE {
-            let state = NIL.read_number(otherend, c"state")?.unwrap_or(0);
-            if state == XenbusState::Reconfigured as u64 {
-                return Ok(());
-            }
-            if self.shared().dev.state() != XenbusState::Reconfiguring {
-                return Err(ENODEV);
-            }
-            fsleep(Delta::from_millis(1));
+/// Waits until the back end has heard.
+fn wait_for(dev: &Device, otherend: &CStr) -> Result {
+    let end = jiffies().wrapping_add(msecs_to_jiffies(PATIENCE) as u64);
+    while (jiffies().wrapping_sub(end) as i64) < 0 {
+        let state = NIL.read_number(otherend, c"state")?.unwrap_or(0);
+        if state == XenbusState::Reconfigured as u64 {
+            return Ok(());
         }
-        Err(ETIMEDOUT)
+        if state != XenbusState::Connected as u64 || dev.state() != XenbusState::Reconfiguring {
+            return Err(ENODEV);
+        }
+        fsleep(Delta::from_millis(1));
     }
+    Err(ETIMEDOUT)
 }

@@ -7,7 +7,8 @@
 //!
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
 
-use crate::bindings;
+use crate::{bindings, prelude::Arc};
+
 use kernel::{
     error::from_result,
     ffi::{c_char, c_int, c_void},
@@ -60,30 +61,36 @@ pub struct Dir {
     /// May be an error, which C takes as well.
     dentry: *mut kernel::bindings::dentry,
     files: KVec<KBox<Data>>,
+    /// Where it is; that is not to go before.
+    _parent: Option<Arc<Dir>>,
 }
 
 // SAFETY: A dentry may be used from any thread.
 unsafe impl Send for Dir {}
 
-// SAFETY: As above; a shared reference offers but `dir`.
+// SAFETY: As above; a shared reference offers but `subdir`.
 unsafe impl Sync for Dir {}
 
 impl Dir {
     /// A directory at the top. Sleeps.
     pub fn new(name: &CStr) -> Self {
-        Self::within(name, core::ptr::null_mut())
+        Self::within(name, None)
     }
 
-    /// A directory in this one, which should not go before it. Sleeps.
-    pub fn dir(&self, name: &CStr) -> Self {
-        Self::within(name, self.dentry)
+    /// A directory in this one, which stays as long. Sleeps.
+    pub fn subdir(self: &Arc<Self>, name: &CStr) -> Self {
+        Self::within(name, Some(self.clone()))
     }
 
-    fn within(name: &CStr, parent: *mut kernel::bindings::dentry) -> Self {
+    fn within(name: &CStr, parent: Option<Arc<Dir>>) -> Self {
+        let within = parent
+            .as_ref()
+            .map_or(core::ptr::null_mut(), |dir| dir.dentry);
         Dir {
-            // SAFETY: The name is a C string; the parent one, an error, or NULL.
-            dentry: unsafe { kernel::bindings::debugfs_create_dir(name.as_char_ptr(), parent) },
+            // SAFETY: The name is a C string; the parent one that we hold, an error, or NULL.
+            dentry: unsafe { kernel::bindings::debugfs_create_dir(name.as_char_ptr(), within) },
             files: KVec::new(),
+            _parent: parent,
         }
     }
 

@@ -49,10 +49,7 @@ impl Ops {
         if !self.0.is_empty() {
             // SAFETY: The operations are set; the frames behind references are Xen's to check.
             unsafe {
-                bindings::gnttab_batch_copy(
-                    self.0.as_mut_ptr(),
-                    self.0.len() as kernel::ffi::c_uint,
-                )
+                bindings::net_helper_copy(self.0.as_mut_ptr(), self.0.len() as kernel::ffi::c_uint)
             };
         }
     }

@@ -10,6 +10,8 @@
 #include <net/tcp.h>
 #include <xen/page.h>
 
+#include <asm/xen/hypercall.h>
+
 #include "../helpers.h"
 #include "helpers.h"
 
@@ -487,6 +489,20 @@ void net_helper_pool_put(struct page *page, bool in_napi)
 EXPORT_SYMBOL_GPL(net_helper_pool_put);
 
 /* To @to, which has an address in the kernel's own mapping; the bytes lie in one page. */
+/*
+ * As gnttab_batch_copy(), which sleeps where a page is not there at the moment (GNTST_eagain: it is paged out
+ * or shared); that is a failure here.
+ */
+void net_helper_copy(struct gnttab_copy *ops, unsigned int count)
+{
+	unsigned int i;
+
+	for (i = 0; i < count; i++)
+		ops[i].status = GNTST_general_error;
+	WARN_ON_ONCE(HYPERVISOR_grant_table_op(GNTTABOP_copy, ops, count));
+}
+EXPORT_SYMBOL_GPL(net_helper_copy);
+
 void net_helper_copy_from(struct gnttab_copy *op, domid_t domid, grant_ref_t ref, u16 offset,
 			  void *to, u16 len)
 {

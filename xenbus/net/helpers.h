@@ -101,6 +101,7 @@ struct page_pool *net_helper_pool_create(struct device *dev, unsigned int pages)
 struct page *net_helper_pool_alloc(struct page_pool *pool);
 void net_helper_pool_put(struct page *page, bool in_napi);
 
+void net_helper_copy(struct gnttab_copy *ops, unsigned int count);
 void net_helper_copy_from(struct gnttab_copy *op, domid_t domid, grant_ref_t ref, u16 offset,
 			  void *to, u16 len);
 void net_helper_copy_to(struct gnttab_copy *op, struct page *page, u16 from, domid_t domid,

@@ -200,8 +200,9 @@ at_once() {
 	local line n=0 dir pids=()
 	dir=$(mktemp -d)
 	for line; do
-		(KTAP_N=0; eval "$line") >"$dir/$((n++))" 2>&1 &
+		(KTAP_N=0; eval "$line") >"$dir/$n" 2>&1 &
 		pids+=($!)
+		n=$((n + 1))
 	done
 	wait "${pids[@]}"
 	for ((line = 0; line < n; line++)); do
