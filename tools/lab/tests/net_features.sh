@@ -133,7 +133,7 @@ guest_has() {
 attach_by() {
 	timeout $((40 * LAB_STRETCH)) xl network-attach "$id" mac=00:16:3e:09:00:31 "$@"
 }
-ln -sf "$(command -v busybox)" /usr/local/bin/ifconfig
+ln -sf "$(command -v busybox)" /usr/sbin/ifconfig
 check "more queues, says the guest" parameter max_queues 2
 echo 1 >$back/max_queues
 check "attach by vif-route" attach_by script=vif-route ip=10.8.0.2 gatewaydev=xenbr0
