@@ -96,8 +96,6 @@ pub(crate) struct Netfront {
 struct State {
     registration: Option<net::Registration<Interface>>,
     rings: Option<Rings>,
-    /// The other ends of the link have been told of the interface since it had a carrier.
-    announced: bool,
 }
 
 #[vtable]
@@ -244,7 +242,6 @@ impl Netfront {
         dev.switch_state(XenbusState::Connected)?;
         drop(xdp);
         state.rings = Some(rings);
-        state.announced = false;
         shared.net.attach();
         shared.net.set_carrier(true);
         self.interface.kick();
@@ -254,7 +251,7 @@ impl Netfront {
     /// The back end serves the rings; or does so again.
     fn served(&self) {
         let shared = self.interface.shared();
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if state.rings.is_none() || shared.is_broken() {
             return;
         }
@@ -266,10 +263,7 @@ impl Netfront {
                 return;
             }
             self.interface.kick();
-        } else if state.announced {
-            return;
         }
-        state.announced = true;
         drop(state);
         shared.net.notify_peers();
     }
