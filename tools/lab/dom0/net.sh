@@ -57,7 +57,7 @@ hostile_addresses() {
 # anything was wrong.
 streams_start() {
 	local guest=$1 awk='$1 != NR { print "line " NR " is " $1 >"/run/stream-wrong"; exit 1 }
-		NR % 500 == 0 { print NR >"/run/stream"; close("/run/stream") }'
+		NR % 500 == 0 { print NR >>"/run/stream"; close("/run/stream") }'
 	streams_guest=$guest
 	streams_before='0 0'
 	rm -f /run/stream /run/stream-wrong
@@ -71,7 +71,7 @@ streams_start() {
 }
 
 streams_now() {
-	echo "$(cat /run/stream 2>/dev/null || echo 0) $(guest_run "$streams_guest" 'cat /run/stream 2>/dev/null || echo 0')"
+	echo "$(tail -n 1 /run/stream 2>/dev/null || echo 0) $(guest_run "$streams_guest" 'tail -n 1 /run/stream 2>/dev/null || echo 0')"
 }
 
 streams_note() {

@@ -89,9 +89,12 @@ fi
 exec {never}<> <(:)
 busybox nc -u -l -p 6666 >/run/netconsole <&"$never" &
 listener=$!
-check "netconsole" guest_run g "modprobe netconsole netconsole=@10.9.0.30/eth0,6666@10.9.0.1/$(cat /sys/class/net/xenbr0/address) &&
-	echo '<0>by the network' >/dev/kmsg"
-check "its message arrives" wait_for 5 grep 'by the network' /run/netconsole
+check "netconsole" guest_run g "modprobe netconsole netconsole=@10.9.0.30/eth0,6666@10.9.0.1/$(cat /sys/class/net/xenbr0/address)"
+by_the_network() {
+	guest_run g "echo '<0>by the network' >/dev/kmsg"
+	grep 'by the network' /run/netconsole
+}
+check "its message arrives" wait_for 5 by_the_network || diag "$(guest_dmesg g | tail -n 5)"
 guest_run g 'rmmod netconsole'
 kill $listener
 
