@@ -72,12 +72,14 @@ if [ "$MODULES_FRONT/$MODULES_BACK" = ours/ours ]; then
 	timeout $((20 * LAB_STRETCH)) python3 -c '
 import socket
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x0806))
+open("/run/arp", "w")
 while True:
 	frame = s.recv(2000)
 	if frame[28:32] == frame[38:42] == bytes([10, 9, 0, 30]):
 		break
 ' &
 	arp=$!
+	wait_for 10 test -e /run/arp
 	check "the back end is bound again" rebind
 	wait $arp
 	is "the guest tells where its address is" $? 0
@@ -86,8 +88,14 @@ while True:
 	check "it answers" guest_run g 'ping -c 1 -W 5 -q -s 1400 10.9.0.1'
 fi
 
-exec {never}<> <(:)
-busybox nc -u -l -p 6666 >/run/netconsole <&"$never" &
+python3 -c '
+import socket
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.bind(("10.9.0.1", 6666))
+while True:
+	with open("/run/netconsole", "ab") as f:
+		f.write(s.recv(2000))
+' &
 listener=$!
 check "netconsole" guest_run g "modprobe netconsole netconsole=@10.9.0.30/eth0,6666@10.9.0.1/$(cat /sys/class/net/xenbr0/address)"
 by_the_network() {
