@@ -3,6 +3,7 @@
 # timeout: 150
 
 # step DESCRIPTION COMMAND...: one result with its time; the first failure ends the demonstration.
+DISK_SCRIPT=block
 step() {
 	local what=$1 from=${EPOCHREALTIME/./} status ms
 	shift
