@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 # The main job, shown: disks, and a network, served by our back ends to running guests with our front ends.
 # timeout: 150
+DISK_SCRIPT=block
 
 # step DESCRIPTION COMMAND...: one result with its time; the first failure ends the demonstration.
-DISK_SCRIPT=block
 step() {
 	local what=$1 from=${EPOCHREALTIME/./} status ms
 	shift
