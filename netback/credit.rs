@@ -38,6 +38,9 @@ impl Limit {
     }
 }
 
+/// A queue that has to wait for credit waits for so long at least, in microseconds.
+const MIN_WAIT: u64 = 100;
+
 /// What is left to a queue of the vif's rate.
 pub(crate) struct Account {
     rate: Rate,
@@ -64,7 +67,7 @@ impl Account {
     ///
     /// # Errors
     ///
-    /// When to ask again, in jiffies, if there is not enough.
+    /// In how many nanoseconds to ask again, if there is not enough.
     #[inline]
     pub(crate) fn take(&mut self, bytes: u32, limit: &Limit) -> Result<(), u64> {
         let rate = limit.get();
@@ -76,10 +79,8 @@ impl Account {
             self.rate = rate;
             self.credit.set_rate(rate);
         }
-        self.credit.take(bytes, now).map_err(|when| {
-            let msecs = (when.saturating_sub(now) / 1000).min(u64::from(u32::MAX)) as u32;
-            let wait = (msecs_to_jiffies(msecs) as u64).wrapping_add(1);
-            jiffies().wrapping_add(wait)
-        })
+        let until = self.credit.take(bytes, now);
+        // Not so soon that the timer is all that runs.
+        until.map_err(|when| when.saturating_sub(now).max(MIN_WAIT).saturating_mul(1000))
     }
 }

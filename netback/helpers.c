@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The module's parameters; names and defaults are those of xen-netback. */
+/* The module's parameters; but for coalesce_usecs, names and defaults are those of xen-netback. */
 
 #include <linux/module.h>
 
@@ -23,6 +23,11 @@ MODULE_PARM_DESC(max_queues, "Most queues of a vif; 0: as many as there are CPUs
 unsigned int netback_fatal_skb_slots = 20;
 module_param_named(fatal_skb_slots, netback_fatal_skb_slots, uint, 0444);
 MODULE_PARM_DESC(fatal_skb_slots, "More slots than these in a packet disable the vif");
+
+unsigned int netback_coalesce_usecs = 100;
+module_param_named(coalesce_usecs, netback_coalesce_usecs, uint, 0644);
+MODULE_PARM_DESC(coalesce_usecs,
+		 "How long a packet of a stream of them may wait for the next ones, in us; 0: not at all");
 
 /* Nobody looks at it: to compute a hash costs less than to look it up in a list. */
 static unsigned int hash_cache_size = 64;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 
 //! The module's parameters, as the administrator has set them last: the one part of this driver with
-//! `unsafe`. They are those of the C driver.
+//! `unsafe`. They are those of the C driver, and one more.
 
 use kernel::{ffi::c_uint, prelude::*, sync::Arc};
 use xenbus::debugfs::Dir;
@@ -41,6 +41,7 @@ extern "C" {
     static netback_rx_stall_timeout_msecs: c_uint;
     static netback_max_queues: c_uint;
     static netback_fatal_skb_slots: c_uint;
+    static netback_coalesce_usecs: c_uint;
     static netback_provides_xdp_headroom: bool;
 }
 
@@ -78,6 +79,11 @@ pub(crate) fn max_queues() -> u32 {
 /// More slots than these in a packet disable the vif.
 pub(crate) fn fatal_slots() -> usize {
     read!(netback_fatal_skb_slots) as usize
+}
+
+/// How long a packet of a stream may wait for the next ones, in nanoseconds; 0: not at all.
+pub(crate) fn coalesce_ns() -> u64 {
+    u64::from(read!(netback_coalesce_usecs).min(10_000)).wrapping_mul(1000)
 }
 
 /// Whether room in front of packets is offered.

@@ -243,7 +243,7 @@ impl Queue {
 
     /// Calls `show` with the transmit ring, if there is one.
     pub(crate) fn with_tx(&self, show: impl FnOnce(&Tx)) {
-        xenbus::net::without_softirqs(|| {
+        without_softirqs(|| {
             if let Some(tx) = &*self.tx.lock() {
                 show(tx);
             }

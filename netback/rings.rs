@@ -21,7 +21,7 @@ use xenbus::{
         ring::{AttachError, Back, Codec, Overrun},
     },
     ring::BackArea,
-    timer::Timer,
+    timer::HrTimer,
 };
 
 /// The rings of an interface. Dropping it ends them: the interface has no carrier, and nothing of the
@@ -106,8 +106,8 @@ fn start(dev: &Device, napi: &Arc<Napi<Queue>>, front: &VifQueue) -> Result<Kthr
     };
     let split = matches!(front.ports, Ports::Split { .. });
     let timed = napi.clone();
-    let timer = Timer::new(move || timed.schedule())?;
-    let tx = Tx::new(tx, &tx_channel, domid, timer)?;
+    let timer = HrTimer::new(move || timed.schedule())?;
+    let tx = Tx::new(dev, tx, &tx_channel, timer)?;
     let rx = Rx::new(rx, &rx_channel, &calls, (domid, split))?;
     queue.set_rx(Some(rx));
     let (served, called) = (queue.clone(), calls.clone());

@@ -179,7 +179,7 @@ impl Rx {
                     return Ok(Served::Stuck);
                 }
             }
-            let copies = skb.parts().count().wrapping_add(need as usize);
+            let copies = skb.parts_at_most().wrapping_add(need as usize);
             let full = !self.drain.has_room(copies);
             if full {
                 self.flush();
@@ -188,7 +188,7 @@ impl Rx {
                 queue.counts.rx_dropped.add(1);
                 continue;
             }
-            self.place(queue, skb, send)?;
+            self.place(queue, skb, send, need)?;
             self.useful = true;
             if full {
                 // Soft interrupts are off meanwhile, and so not for longer than one copy takes.
@@ -198,13 +198,21 @@ impl Rx {
         Ok(Served::Some)
     }
 
-    /// Has a packet, for which there is room, copied into the pages of the next requests.
-    fn place(&mut self, queue: &Queue, skb: SkBuff, mut send: RxSend) -> Result<(), Overrun> {
+    /// Has a packet, for which there is room, copied into the pages of the next requests, of which it
+    /// needs `need`.
+    #[inline]
+    fn place(
+        &mut self,
+        queue: &Queue,
+        skb: SkBuff,
+        mut send: RxSend,
+        need: u32,
+    ) -> Result<(), Overrun> {
         let len = skb.len() as u64;
         if self.drain.begin(skb).is_err() {
             return Ok(());
         }
-        while send.entries() > 0 {
+        for _ in 0..need {
             let Some(request) = self.ring.pop()? else {
                 break;
             };
@@ -225,6 +233,7 @@ impl Rx {
         queue.counts.tx_packets.add(1);
         queue.counts.tx_bytes.add(len);
         self.last = jiffies();
+        queue.shared.set_sent();
         Ok(())
     }
 

@@ -12,16 +12,18 @@ use crate::{
 };
 use kernel::{dev_err, dev_warn};
 use xenbus::{
-    net::{self, copy::Fill, PollContext, SkBuff, SkbList},
+    kthread::now_ns,
+    net::{self, copy::Fill, PagePool, PollContext, SkBuff, SkbList},
     prelude::*,
     protocol::{
         netif::{
-            self, answer_request, status, Checksum, TxFatal, TxNext, TxPacket, MAX_TX_REQUESTS,
+            self, answer_request, status, Checksum, Pace, TxFatal, TxNext, TxPacket,
+            MAX_TX_REQUESTS,
         },
         ring::{Back, Indices},
     },
     ring::BackArea,
-    timer::Timer,
+    timer::HrTimer,
 };
 
 /// Packets that are copied in one go.
@@ -30,6 +32,10 @@ const BATCH: usize = 64;
 /// Copies that are done in one go: of each entry of the ring at most one to the end of a page, one
 /// to a whole page and one more; and those that a packet's linear part makes more.
 const COPIES: usize = 256 * 3;
+
+/// Pages that are kept for packets to come, beside 64 that the pool has at hand. There are none before
+/// the first large packet.
+const PAGES: u32 = 256;
 
 /// The most bytes of a packet that are copied to its linear part if the guest keeps none apart.
 const LINEAR: u32 = 128;
@@ -46,8 +52,13 @@ pub(crate) struct Tx {
     /// There is a packet that may be sent only when there is more credit.
     held: bool,
     credit: Account,
-    /// Has the queue polled when there is.
-    timer: Timer,
+    /// Has the queue polled when there is, and when a packet has waited for others to come.
+    timer: HrTimer,
+    pace: Pace,
+    /// For [`Shared::was_sent`](crate::vif::Shared::was_sent).
+    sendings: u32,
+    /// The ring's index when it was found empty last.
+    consumed: u32,
     fatal_slots: usize,
     /// Something has been taken from the ring since the last EOI.
     useful: bool,
@@ -90,19 +101,23 @@ impl Answers {
 impl Tx {
     /// `timer` has the queue polled.
     pub(crate) fn new(
+        dev: &Device,
         ring: Back<BackArea, netif::Tx>,
         channel: &Arc<Channel>,
-        domid: u16,
-        timer: Timer,
+        timer: HrTimer,
     ) -> Result<KBox<Self>> {
+        let pool = PagePool::new(dev, PAGES)?;
         let tx = Tx {
+            consumed: ring.consumed(),
             ring,
             channel: channel.clone(),
-            fill: Fill::new(domid, BATCH, COPIES)?,
+            fill: Fill::new(dev.otherend_id(), pool, BATCH, COPIES)?,
             packet: TxPacket::new(),
             held: false,
             credit: Account::new(),
             timer,
+            pace: Pace::new(),
+            sendings: 0,
             fatal_slots: params::fatal_slots(),
             useful: false,
             ready: SkbList::new(),
@@ -147,15 +162,38 @@ impl Tx {
         }
         if taken < budget {
             context.complete(taken);
-            match self.ring.final_check() {
+            if self.held {
                 // The timer will have it polled.
-                _ if self.held => {}
-                Ok(false) => give_eoi(&self.channel, core::mem::take(&mut self.useful)),
-                // Also what is wrong with the ring is found then.
-                _ => context.schedule(),
+            } else if self.sleep(queue) {
+                give_eoi(&self.channel, core::mem::take(&mut self.useful));
+            } else {
+                context.schedule();
             }
         }
         taken
+    }
+
+    /// Nothing is left: asks for an event. False: there is something after all,
+    /// were it only what is wrong with the ring.
+    #[inline]
+    fn sleep(&mut self, queue: &Queue) -> bool {
+        if self.ring.unconsumed() != Ok(0) {
+            return false;
+        }
+        let (mut count, delay) = (1, params::coalesce_ns());
+        if delay > 0 {
+            let now = self.ring.consumed();
+            let taken = now.wrapping_sub(core::mem::replace(&mut self.consumed, now));
+            let alone = !queue.shared.was_sent(&mut self.sendings);
+            count = self.pace.next(now_ns(), taken, alone, delay);
+        }
+        if self.ring.final_check_for(count) != Ok(false) {
+            return false;
+        }
+        if count > 1 {
+            self.timer.start(delay);
+        }
+        true
     }
 
     /// Takes packets, to be copied; says how many there were, bad ones, too.
@@ -173,7 +211,7 @@ impl Tx {
                     let credit = self.credit.take(size, &queue.limit);
                     self.held = credit.is_err();
                     if let Err(when) = credit {
-                        self.timer.set(when);
+                        self.timer.start(when);
                         return Ok(taken);
                     }
                     if self.begin().is_err() {

@@ -57,6 +57,10 @@ pub(crate) struct Shared {
     stalled: AtomicU32,
     /// The guest has sent something, since a packet was last copied to it without the thread.
     heard: AtomicBool,
+    /// The guest has been sent something since a queue last asked.
+    sent: AtomicBool,
+    /// How often a queue that has asked has found that.
+    sendings: AtomicU32,
     pub(crate) filter: Pin<KBox<Filter>>,
     pub(crate) spread: Pin<KBox<Spread>>,
 }
@@ -137,6 +141,24 @@ impl Shared {
     #[inline]
     pub(crate) fn take_heard(&self) -> bool {
         self.heard.load(Relaxed) && self.heard.swap(false, Relaxed)
+    }
+
+    /// The guest has been sent something, by any queue: an answer may come by another one.
+    #[inline]
+    pub(crate) fn set_sent(&self) {
+        if !self.sent.load(Relaxed) {
+            self.sent.store(true, Relaxed);
+        }
+    }
+
+    /// Whether it has been since a queue, which keeps `seen` for this, last asked.
+    #[inline]
+    pub(crate) fn was_sent(&self, seen: &mut u32) -> bool {
+        if self.sent.load(Relaxed) && self.sent.swap(false, Relaxed) {
+            self.sendings.fetch_add(1, Relaxed);
+        }
+        let now = self.sendings.load(Relaxed);
+        core::mem::replace(seen, now) != now
     }
 
     /// A queue has no room for a packet, for too long, or has it again. In any context.
@@ -266,6 +288,8 @@ impl Vif {
             stall: AtomicU64::new(jiffies_of(params::stall_ms())),
             stalled: AtomicU32::new(0),
             heard: AtomicBool::new(false),
+            sent: AtomicBool::new(false),
+            sendings: AtomicU32::new(0),
             filter: Filter::new()?,
             spread: Spread::new()?,
         };

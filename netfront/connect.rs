@@ -51,20 +51,24 @@ fn number(dir: &CStr, key: &str) -> Option<u64> {
 }
 
 /// Reads what the back end offers; at most `most` queues are wanted. Sleeps.
+pub(crate) fn read_back(dev: &Device<Core>, most: u32) -> Result<netif::Offer, BadKey> {
+    netif::Offer::read(|key| number(dev.otherend(), key), most)
+}
+
+/// Reads what the back end offers, and what else there is to know before a connection. Sleeps.
 ///
 /// # Errors
 ///
 /// `EINVAL` or `ENODEV` after a message, when there is no address, or when the back end cannot copy.
 pub(crate) fn read_offer(dev: &Device<Core>, most: u32) -> Result<Offer> {
-    let read = |key| number(dev.otherend(), key);
-    let back = netif::Offer::read(read, most).map_err(|BadKey { key, .. }| {
+    let back = read_back(dev, most).map_err(|BadKey { key, .. }| {
         dev.fatal(ENODEV, fmt!("back end's {key} is not 1"));
         ENODEV
     })?;
     let mac = read_mac(dev).inspect_err(|e| dev.fatal(*e, fmt!("reading mac")))?;
     Ok(Offer {
         back,
-        multi_queue: read(key::MULTI_QUEUE_MAX_QUEUES).is_some(),
+        multi_queue: number(dev.otherend(), key::MULTI_QUEUE_MAX_QUEUES).is_some(),
         mac,
         bounce: !params::trusted() || number(dev.nodename(), key::TRUSTED) == Some(0),
     })

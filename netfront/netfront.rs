@@ -18,7 +18,8 @@
 //!
 //! A back end that says `InitWait` when it was connected, or nothing any more, has gone for the moment:
 //! there is no carrier until it, or the next one, is `Connected`. The rings stay, and it goes on where
-//! it has stopped; but a back end in another domain gets new ones.
+//! it has stopped. A back end in another domain gets new ones, and so does one that offers less than
+//! before: for that the interface goes by way of `Closed`, from where both ends start again.
 //!
 //! All the checks of what the back end says are in [`xenbus::protocol::netif`]. A back end that breaks
 //! the rules of a ring, or keeps a page mapped that it has answered for, is not used any more, and its
@@ -41,7 +42,7 @@ mod xdp;
 
 use interface::Interface;
 use kernel::{
-    dev_warn, new_mutex,
+    dev_info, dev_warn, new_mutex,
     sync::Mutex,
     time::{delay::fsleep, Delta},
 };
@@ -96,6 +97,8 @@ pub(crate) struct Netfront {
 struct State {
     registration: Option<net::Registration<Interface>>,
     rings: Option<Rings>,
+    /// Closed only to be connected anew.
+    again: bool,
 }
 
 #[vtable]
@@ -131,6 +134,9 @@ impl Driver for Netfront {
             XenbusState::Reconfigured => XenbusState::Connected,
             other => other,
         };
+        if this.starts_over(dev, own, other) {
+            return After::Keep;
+        }
         match state::front(own, other) {
             Ok(FrontAction::Publish) => this.connect(dev),
             Ok(FrontAction::Resize) => this.served(),
@@ -219,6 +225,7 @@ impl Netfront {
         };
         let mut state = self.state.lock();
         state.rings = None;
+        state.again = false;
         let shared = self.interface.shared();
         shared.set_offer(&offer);
         let rings = Rings::start(dev, &self.interface, &offer).map_err(failed("making rings"))?;
@@ -266,6 +273,41 @@ impl Netfront {
         }
         drop(state);
         shared.net.notify_peers();
+    }
+
+    /// Has both ends start again if the back end, which was another one when the rings were made, does
+    /// not offer all that they need. True while that goes on.
+    fn starts_over(&self, dev: &Device<Core>, own: XenbusState, other: XenbusState) -> bool {
+        match (own, other) {
+            // It may have been refused already what it does not offer any more.
+            (
+                XenbusState::Connected,
+                XenbusState::InitWait | XenbusState::Connected | XenbusState::Closing,
+            ) if self.lacks(dev) => {
+                dev_info!(dev.dev(), "back end offers less than before\n");
+                self.interface.shared().net.set_carrier(false);
+                self.state.lock().again = true;
+                // It answers with Closed: until then it may be at work on the rings.
+                self.switch_state(dev, XenbusState::Closed);
+                true
+            }
+            (XenbusState::Closed, XenbusState::Closed) if self.state.lock().again => {
+                self.disconnect();
+                self.switch_state(dev, XenbusState::Initialising);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the back end does not offer any more what the rings were made for.
+    fn lacks(&self, dev: &Device<Core>) -> bool {
+        let state = self.state.lock();
+        let Some(rings) = &state.rings else {
+            return false;
+        };
+        connect::read_back(dev, self.interface.queues().len() as u32)
+            .is_ok_and(|offer| !offer.keeps(rings.offer()))
     }
 
     /// The back end goes, or has gone.

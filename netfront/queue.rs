@@ -230,17 +230,18 @@ impl Queue {
         }
     }
 
-    /// Takes the answers to what was sent: whether there were any, and whether there are frames to be
-    /// given back. `None`: there is no ring.
+    /// Takes the answers to what was sent: whether there were any since the last poll that `receives`,
+    /// which is the one to give EOIs, and whether there are frames to be given back. `None`: there is
+    /// no ring.
     #[inline]
-    fn reclaim(&self) -> Option<(bool, bool)> {
+    fn reclaim(&self, receives: bool) -> Option<(bool, bool)> {
         let mut done = SkbList::new();
         let mut tx = self.tx.lock();
         let Some(ring) = &mut *tx else {
             return None;
         };
         ring.reclaim(&self.shared, &mut done);
-        let useful = ring.take_useful();
+        let useful = receives && ring.take_useful();
         let finished = ring.has_finished();
         if ring.has_room() && self.shared.net.is_queue_stopped(self.index) {
             self.shared.net.wake_queue(self.index);
@@ -266,7 +267,7 @@ impl Poll for Queue {
     fn poll(&self, context: &PollContext<'_>, budget: usize) -> usize {
         let (mut tx_useful, mut finished) = (false, false);
         if !self.shared.is_broken() {
-            (tx_useful, finished) = self.reclaim().unwrap_or_default();
+            (tx_useful, finished) = self.reclaim(budget > 0).unwrap_or_default();
         }
         // Without a budget, whoever polls wants what was sent done with, and no more; it may be here
         // in the midst of anything, also of what is done under the lock.

@@ -25,6 +25,7 @@ use xenbus::{
 pub(crate) struct Rings {
     interface: Arc<Interface>,
     published: KVec<Published>,
+    offer: netif::Offer,
 }
 
 impl Rings {
@@ -34,6 +35,7 @@ impl Rings {
         let mut rings = Rings {
             interface: interface.clone(),
             published: KVec::with_capacity(offer.back.queues as usize, GFP_KERNEL)?,
+            offer: offer.back,
         };
         for napi in interface.queues().iter().take(offer.back.queues as usize) {
             match start(dev, napi, offer.back.split_event_channels) {
@@ -42,13 +44,19 @@ impl Rings {
                 Err(_) => break,
             }
         }
+        rings.offer.queues = rings.published.len() as u32;
         let rtnl = net::rtnl();
         interface
             .shared()
             .net
-            .set_queues(rings.published.len() as u32, &rtnl)?;
+            .set_queues(rings.offer.queues, &rtnl)?;
         drop(rtnl);
         Ok(rings)
+    }
+
+    /// What they were made for: of the back end's offer, with as many queues as there are.
+    pub(crate) fn offer(&self) -> &netif::Offer {
+        &self.offer
     }
 
     /// What the back end is told, a queue each.

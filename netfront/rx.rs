@@ -56,12 +56,12 @@ pub(crate) struct Rx {
     reserve: GrantReserve,
     /// What decides on packets before the stack gets them.
     pub(crate) program: Option<Program>,
+    /// The queue, to it, and the pages.
     xdp: XdpQueue,
     /// A program has had packets sent of which the back end has not been told.
     unpublished: bool,
     /// Room for frames that were sent, on their way back to their owners.
     pub(crate) finished: KVec<XdpFrame>,
-    pool: PagePool,
     /// Has the queue polled when memory was short.
     timer: Timer,
 }
@@ -88,10 +88,9 @@ impl Rx {
             spare: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
             reserve: GrantReserve::new(ENTRIES as u16)?,
             program: None,
-            xdp: XdpQueue::new(napi.dev(), napi.target().index, &pool)?,
+            xdp: XdpQueue::new(napi.dev(), napi.target().index, pool)?,
             unpublished: false,
             finished: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
-            pool,
             timer,
         };
         Ok(KBox::new(rx, GFP_KERNEL)?)
@@ -149,7 +148,7 @@ impl Rx {
 
     /// A page that is not lent yet. `clear`: one that was used before is to show nothing of that.
     fn fresh(&mut self, clear: bool) -> Option<LentPage> {
-        let mut page = self.pool.alloc()?;
+        let mut page = self.xdp.alloc()?;
         if clear {
             page.clear();
         }
@@ -223,7 +222,7 @@ impl Rx {
         if core::mem::take(&mut self.unpublished) {
             queue.publish();
         }
-        self.xdp.flush(&mut self.pool, context);
+        self.xdp.flush(context);
         self.channels.rx_useful(done > 0);
         done
     }
@@ -248,7 +247,7 @@ impl Rx {
         let Some(program) = &self.program else {
             return Ok(None);
         };
-        match self.xdp.run(program, buff, &mut self.pool, context) {
+        match self.xdp.run(program, buff, context) {
             Verdict::Pass(buff) => {
                 let (page, offset, len) = buff.into_parts();
                 return Ok(Some(packet(page, offset, len, 0)));
@@ -306,7 +305,7 @@ impl Rx {
             Ok(buff) => return Ok(Some(buff)),
             Err(page) => page,
         };
-        let Some(other) = self.pool.alloc() else {
+        let Some(other) = self.xdp.alloc() else {
             return Ok(None);
         };
         Ok(XdpBuff::copied(other, &page, offset, len))

@@ -39,7 +39,7 @@ pub(crate) struct Tx {
     staging: Staging,
     /// The back end has been asked for an event, and there was no answer since.
     asked: bool,
-    /// There was an answer since the last look of the poll.
+    /// There was an answer since [`Self::take_useful`].
     useful: bool,
 }
 
@@ -188,8 +188,14 @@ impl Tx {
         if parts == 0 {
             let len = skb.len() as u16;
             let id = self.ids.start().ok()?;
-            let (gref, offset) = self.staging.put(id, &skb)?;
-            let extras = send.push(&mut self.ring, id, gref, offset, len).ok()?;
+            let extras = self
+                .staging
+                .put(id, &skb)
+                .and_then(|(gref, offset)| send.push(&mut self.ring, id, gref, offset, len).ok());
+            let Some(extras) = extras else {
+                self.ids.cancel(id);
+                return None;
+            };
             self.ids.start_extras(extras);
             self.publish();
             return Some(Some(skb));

@@ -241,6 +241,18 @@ void xenbus_helper_timer_setup(struct timer_list *timer, void (*fn)(struct timer
 }
 EXPORT_SYMBOL_GPL(xenbus_helper_timer_setup);
 
+void xenbus_helper_hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*fn)(struct hrtimer *timer))
+{
+	hrtimer_setup(timer, fn, CLOCK_MONOTONIC, HRTIMER_MODE_REL);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_hrtimer_setup);
+
+void xenbus_helper_hrtimer_start(struct hrtimer *timer, u64 nsecs)
+{
+	hrtimer_start(timer, ns_to_ktime(nsecs), HRTIMER_MODE_REL);
+}
+EXPORT_SYMBOL_GPL(xenbus_helper_hrtimer_start);
+
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly)
 {
 	gnttab_page_grant_foreign_access_ref_one(ref, domid, page, readonly);

@@ -7,6 +7,7 @@
 #include <linux/debugfs.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
+#include <linux/hrtimer.h>
 #include <linux/timer.h>
 #include <linux/workqueue.h>
 #include <xen/events.h>
@@ -56,6 +57,8 @@ unsigned int xenbus_helper_noio_save(void);
 void xenbus_helper_noio_restore(unsigned int flags);
 
 void xenbus_helper_timer_setup(struct timer_list *timer, void (*fn)(struct timer_list *timer));
+void xenbus_helper_hrtimer_setup(struct hrtimer *timer, enum hrtimer_restart (*fn)(struct hrtimer *timer));
+void xenbus_helper_hrtimer_start(struct hrtimer *timer, u64 nsecs);
 
 void xenbus_helper_grant_page(grant_ref_t ref, domid_t domid, struct page *page, int readonly);
 unsigned long xenbus_helper_page_to_gfn(struct page *page);

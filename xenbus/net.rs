@@ -5,9 +5,9 @@
 //! Shaped so that upstream could take it: nothing here but `copy.rs` and
 //! `lend.rs` knows of Xen.
 //!
-//! - `net/device.rs`: a network device, its registration, and what a driver implements
+//! - `net/device.rs`, `net/device/`: a network device, its registration, and what a driver implements
 //! - `net/ethtool.rs`: what `ethtool` is told
-//! - `net/skb.rs`: a packet as an owned value; `net/list.rs`: a queue of packets
+//! - `net/skb.rs`, `net/skb/`: a packet as an owned value; `net/list.rs`: a queue of packets
 //! - `net/napi.rs`: polling in soft interrupt context; `net/queues.rs`: the queues that are polled
 //! - `net/pool.rs`: pages that packets are received into
 //! - `net/xdp.rs`: programs that decide on packets

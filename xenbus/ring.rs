@@ -21,27 +21,22 @@ use protocol::ring::Memory;
 /// The most pages that a ring may have (`XENBUS_MAX_RING_GRANTS`).
 pub const MAX_PAGES: usize = bindings::XENBUS_MAX_RING_GRANTS as usize;
 
-/// `pages` shared pages in a row.
+/// Shared pages in a row, `len` bytes.
 ///
 /// # Invariants
 ///
-/// `base` is page aligned and valid for reads and writes of `pages` pages while the area lives.
+/// `base` is page aligned and valid for reads and writes of `len` bytes while the area lives.
 struct Area {
     base: NonNull<u8>,
-    pages: usize,
+    len: usize,
 }
 
 impl Area {
     fn new(base: *mut kernel::ffi::c_void, pages: usize) -> Result<Self> {
         Ok(Area {
             base: NonNull::new(base.cast()).ok_or(ENOMEM)?,
-            pages,
+            len: pages * PAGE_SIZE,
         })
-    }
-
-    #[inline]
-    fn len(&self) -> usize {
-        self.pages * PAGE_SIZE
     }
 
     /// The address of `len` bytes at `offset`, if they lie within the area.
@@ -49,7 +44,7 @@ impl Area {
     fn at(&self, offset: usize, len: usize) -> Option<*mut u8> {
         let end = offset.checked_add(len)?;
         // SAFETY: In bounds by the comparison and the type invariant.
-        (end <= self.len()).then(|| unsafe { self.base.as_ptr().add(offset) })
+        (end <= self.len).then(|| unsafe { self.base.as_ptr().add(offset) })
     }
 
     /// The word at `offset`, if it lies within the area and is aligned.
@@ -69,7 +64,7 @@ macro_rules! impl_memory {
         impl Memory for $name {
             #[inline]
             fn len(&self) -> usize {
-                self.area.len()
+                self.area.len
             }
 
             #[inline]
@@ -113,27 +108,22 @@ macro_rules! impl_memory {
 /// and a slice.
 #[inline]
 pub(crate) fn copy(from: *const u8, to: *mut u8, len: usize) {
-    let align = from as usize | to as usize;
-    let mut at = 0usize;
+    let align = from as usize | to as usize | len;
     if align % 8 == 0 {
-        let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
-        for i in 0..len / 8 {
-            // SAFETY: In bounds and aligned, here and below. Volatile, so that the compiler neither
-            // repeats the read of a shared word nor invents another.
-            unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
-        }
-        at = len & !7;
+        copy_by(from.cast::<u64>(), to.cast(), len / 8);
+    } else if align % 4 == 0 {
+        copy_by(from.cast::<u32>(), to.cast(), len / 4);
+    } else {
+        copy_by(from, to, len);
     }
-    while align % 4 == 0 && len.wrapping_sub(at) >= 4 {
-        // SAFETY: As above.
-        unsafe {
-            let word = from.add(at).cast::<u32>().read_volatile();
-            to.add(at).cast::<u32>().write_volatile(word);
-        }
-        at = at.wrapping_add(4);
-    }
-    for i in at..len {
-        // SAFETY: As above, byte by byte.
+}
+
+/// The same for `count` words, on whose boundaries the pointers are.
+#[inline]
+fn copy_by<T: Copy>(from: *const T, to: *mut T, count: usize) {
+    for i in 0..count {
+        // SAFETY: In bounds and aligned. Volatile, so that the compiler neither repeats the read of a
+        // shared word nor invents another.
         unsafe { to.add(i).write_volatile(from.add(i).read_volatile()) };
     }
 }
@@ -190,7 +180,7 @@ impl Drop for FrontArea {
         unsafe {
             bindings::xenbus_teardown_ring(
                 &mut base,
-                self.area.pages as kernel::ffi::c_uint,
+                self.grefs.len() as kernel::ffi::c_uint,
                 self.grefs.as_mut_ptr(),
             )
         };

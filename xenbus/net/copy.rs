@@ -5,17 +5,12 @@
 //!
 //! C header: [`include/xen/grant_table.h`](srctree/include/xen/grant_table.h)
 
-use super::skb::{Cursor, SkBuff, SkBuffMut, MAX_FRAGMENTS};
-use crate::bindings;
-use kernel::{
-    page::{Page, PAGE_SIZE},
-    prelude::*,
+use super::{
+    pool::PagePool,
+    skb::{Cursor, SkBuff, SkBuffMut, MAX_FRAGMENTS},
 };
-
-/// `GFP_ATOMIC`, without a complaint when memory is short.
-fn atomic() -> kernel::alloc::Flags {
-    GFP_ATOMIC | __GFP_NOWARN
-}
+use crate::bindings;
+use kernel::{page::PAGE_SIZE, prelude::*};
 
 /// Operations that are done in one hypercall.
 struct Ops(KVec<bindings::gnttab_copy>);
@@ -74,6 +69,7 @@ fn is_okay(op: &bindings::gnttab_copy) -> bool {
 /// begun; then [`Self::run`] copies for all of them.
 pub struct Fill<T> {
     domid: u16,
+    pool: PagePool,
     ops: Ops,
     packets: KVec<Filling<T>>,
     /// Where the next byte of the last packet goes to.
@@ -97,11 +93,12 @@ struct Filling<T> {
 unsafe impl<T: Send> Send for Fill<T> {}
 
 impl<T> Fill<T> {
-    /// For packets of domain `domid`, at most `packets` at a time, made by at most `copies` copies.
-    /// Sleeps.
-    pub fn new(domid: u16, packets: usize, copies: usize) -> Result<Self> {
+    /// For packets of domain `domid`, at most `packets` at a time, made by at most `copies` copies,
+    /// of pages of `pool`. Sleeps.
+    pub fn new(domid: u16, pool: PagePool, packets: usize, copies: usize) -> Result<Self> {
         Ok(Fill {
             domid,
+            pool,
             ops: Ops::new(copies)?,
             packets: KVec::with_capacity(packets, GFP_KERNEL)?,
             to: core::ptr::null_mut(),
@@ -122,8 +119,8 @@ impl<T> Fill<T> {
         self.packets.is_empty()
     }
 
-    /// Begins a packet of `len` bytes, of which the first `linear` are to be its linear part. In any
-    /// context.
+    /// Begins a packet of `len` bytes, of which the first `linear` are to be its linear part. With soft
+    /// interrupts off.
     ///
     /// # Errors
     ///
@@ -214,10 +211,10 @@ impl<T> Fill<T> {
             return Err(EINVAL);
         }
         let packet = self.packets.last_mut().ok_or(EINVAL)?;
-        let page = Page::alloc_page(atomic())?;
-        // SAFETY: The page is not in high memory, by the flags.
-        let to = unsafe { bindings::xenbus_helper_page_address(page.as_ptr().cast()) };
-        packet.skb.add_page(page, len)?;
+        let page = self.pool.alloc().ok_or(ENOMEM)?;
+        // SAFETY: Pages of a pool are not in high memory.
+        let to = unsafe { bindings::xenbus_helper_page_address(page.as_raw()) };
+        packet.skb.add_pool_page(page, 0, len).map_err(|_| ENOSPC)?;
         self.to = to.cast();
         self.room = len;
         self.rest = self.rest.wrapping_sub(len);

@@ -282,10 +282,14 @@ void net_helper_bh_enable(void)
 }
 EXPORT_SYMBOL_GPL(net_helper_bh_enable);
 
-/* Room for @len bytes, which are in the packet already, and not set; and for headers before them. */
+/*
+ * Room for @len bytes, which are in the packet already, and not set; and for headers before them. With
+ * soft interrupts off: packets are taken from what the CPU has at hand.
+ */
 struct sk_buff *net_helper_alloc_skb(unsigned int len)
 {
-	struct sk_buff *skb = alloc_skb(len + NET_SKB_PAD + NET_IP_ALIGN, GFP_ATOMIC | __GFP_NOWARN);
+	struct sk_buff *skb = __alloc_skb(len + NET_SKB_PAD + NET_IP_ALIGN, GFP_ATOMIC | __GFP_NOWARN,
+					  SKB_ALLOC_NAPI, NUMA_NO_NODE);
 
 	if (!skb)
 		return NULL;
@@ -488,10 +492,10 @@ void net_helper_pool_put(struct page *page, bool in_napi)
 }
 EXPORT_SYMBOL_GPL(net_helper_pool_put);
 
-/* To @to, which has an address in the kernel's own mapping; the bytes lie in one page. */
 /*
- * As gnttab_batch_copy(), which sleeps where a page is not there at the moment (GNTST_eagain: it is paged out
- * or shared); that is a failure here.
+ * In any context. gnttab_batch_copy() sleeps, for up to half a minute, where a page of the other end's is not there
+ * at the moment (GNTST_eagain: it is paged out); the C back end calls it in a poll, in which nobody may sleep. Here
+ * that is a failure: the packet is lost, but Xen has had the page fetched, so that one sent again gets through.
  */
 void net_helper_copy(struct gnttab_copy *ops, unsigned int count)
 {
@@ -503,6 +507,7 @@ void net_helper_copy(struct gnttab_copy *ops, unsigned int count)
 }
 EXPORT_SYMBOL_GPL(net_helper_copy);
 
+/* To @to, which has an address in the kernel's own mapping; the bytes lie in one page. */
 void net_helper_copy_from(struct gnttab_copy *op, domid_t domid, grant_ref_t ref, u16 offset,
 			  void *to, u16 len)
 {

@@ -117,6 +117,7 @@ bool net_helper_page_is_of(struct page *page, const struct page_pool *pool);
 void net_helper_xdp_prepare(struct xdp_buff *xdp, struct xdp_rxq_info *rxq, struct page *page,
 			    u32 offset, u32 len);
 u32 net_helper_xdp_run(const struct bpf_prog *program, struct xdp_buff *xdp);
+void net_helper_xdp_flush_late(void);
 struct xdp_frame *net_helper_xdp_frame(struct xdp_buff *xdp);
 void net_helper_xdp_exception(const struct net_device *dev, const struct bpf_prog *program, u32 action);
 

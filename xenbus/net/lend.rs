@@ -21,7 +21,8 @@ use kernel::{
 /// Packets whose parts another domain may read, each part by a reference of its own.
 ///
 /// A part has a number, the *slot*, by which the access to it is ended. Dropping it ends all access,
-/// and sleeps; a packet of which the other end does not let go is never freed.
+/// and sleeps; a packet of which the other end does not let go is never freed, a frame not before it
+/// does.
 pub struct LentPackets {
     domid: u16,
     reserve: GrantReserve,
@@ -186,15 +187,25 @@ impl Drop for LentPackets {
             if self.end(number as u16).is_ok() {
                 continue;
             }
-            let slot = self.slots.get_mut(number);
-            if let Some(grant) = slot.and_then(|slot| slot.grant.take()) {
+            let Some(slot) = self.slots.get_mut(number) else {
+                continue;
+            };
+            let Some(grant) = slot.grant.take() else {
+                continue;
+            };
+            let packet = self.packets.get(usize::from(slot.packet));
+            match packet.and_then(|packet| packet.packet.as_ref()) {
+                // It is in pages, which are freed when the grant table's reference is the last one.
+                Some(Outgoing::Frame(_)) => drop(grant),
                 // Parts of a packet are small objects, too. It is forgotten below.
-                grant.end_later();
+                _ => grant.end_later(),
             }
         }
         for packet in self.packets.iter_mut() {
-            // Its memory must not be used for anything else.
-            core::mem::forget(packet.packet.take());
+            if let Some(Outgoing::Skb(skb)) = packet.packet.take() {
+                // Its memory must not be used for anything else.
+                core::mem::forget(skb);
+            }
         }
     }
 }

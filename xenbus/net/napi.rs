@@ -11,6 +11,7 @@ use super::{
 use crate::bindings;
 use core::{
     cell::Cell,
+    ptr,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 use kernel::{ffi::c_int, prelude::*, sync::Arc, types::Opaque};
@@ -52,8 +53,8 @@ pub struct PollContext<'a> {
     dev: &'a NetDev,
     budget: usize,
     completed: Cell<bool>,
-    /// Packets have been redirected that may not have been sent yet.
-    redirected: Cell<bool>,
+    /// The queue of which packets have been redirected that may not have been sent yet; or NULL.
+    redirected: Cell<*const bindings::xdp_rxq_info>,
 }
 
 impl<P: Poll> Napi<P> {
@@ -85,7 +86,7 @@ impl<P: Poll> Napi<P> {
             dev: &inner.dev,
             budget,
             completed: Cell::new(false),
-            redirected: Cell::new(false),
+            redirected: Cell::new(ptr::null()),
         };
         let done = inner.poll.poll(&context, budget);
         context.flush();
@@ -175,18 +176,31 @@ impl PollContext<'_> {
         self.budget > 0
     }
 
-    /// Notes whether packets have been redirected that have not been sent yet.
+    /// Whether packets of this queue may be redirected now: none of another one are on their way.
     #[inline]
-    pub(super) fn set_redirected(&self, redirected: bool) {
-        self.redirected.set(redirected);
+    pub(super) fn redirects(&self, rxq: *const bindings::xdp_rxq_info) -> bool {
+        if self.redirected.get().is_null() {
+            self.redirected.set(rxq);
+        }
+        self.redirected.get() == rxq
     }
 
-    /// Has packets sent that were redirected.
+    /// Whether packets of this queue have been redirected, which the caller has sent now.
     #[inline]
-    pub(super) fn flush(&self) {
-        if self.redirected.replace(false) {
+    pub(super) fn end_redirects(&self, rxq: *const bindings::xdp_rxq_info) -> bool {
+        let is_its = self.redirected.get() == rxq;
+        if is_its {
+            self.redirected.set(ptr::null());
+        }
+        is_its
+    }
+
+    /// Has packets sent that were redirected, if their queue has forgotten to.
+    #[inline]
+    fn flush(&self) {
+        if !self.redirected.replace(ptr::null()).is_null() {
             // SAFETY: In a poll with a budget, in which alone packets are redirected.
-            unsafe { bindings::xdp_do_flush() };
+            unsafe { bindings::net_helper_xdp_flush_late() };
         }
     }
 

@@ -2,54 +2,33 @@
 
 //! A packet as an owned value.
 //!
+//! `skb/parts.rs` has its bytes, wherever they lie; `skb/offload.rs` what a device does to it.
+//!
 //! C header: [`include/linux/skbuff.h`](srctree/include/linux/skbuff.h)
 
+mod offload;
+mod parts;
+
+pub use self::{
+    offload::{Checksum, Gso, GsoKind},
+    parts::Part,
+};
+
+pub(super) use self::parts::{Cursor, Parts};
+
+use self::parts::shared_info;
 use super::{device::NetDev, pool::PoolPage};
 use crate::bindings;
-use core::{
-    marker::PhantomData,
-    mem::ManuallyDrop,
-    ops::Deref,
-    ptr::{self, NonNull},
-};
+use core::{marker::PhantomData, mem::ManuallyDrop, ops::Deref, ptr::NonNull};
 use kernel::{
     bindings::{sk_buff, skb_shared_info},
     error::to_result,
-    page::{BorrowedPage, Page, PAGE_SIZE},
+    page::PAGE_SIZE,
     prelude::*,
 };
 
 /// The most fragments of a packet, beside its linear part.
 pub const MAX_FRAGMENTS: usize = kernel::bindings::MAX_SKB_FRAGS as usize;
-
-/// What is known of the checksum of a packet's transport header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Checksum {
-    /// Nothing.
-    Unknown,
-    /// It is right.
-    Right,
-    /// It is to be filled in.
-    Blank,
-}
-
-/// What the segments of a large packet are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GsoKind {
-    /// TCP over IPv4.
-    TcpV4,
-    /// TCP over IPv6.
-    TcpV6,
-}
-
-/// How a large packet is to be cut into segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gso {
-    /// The most bytes of payload of a segment; not 0.
-    pub size: u16,
-    /// What they are.
-    pub kind: GsoKind,
-}
 
 /// A packet. Dropping it frees it, as one that is lost; see [`SkBuff::consume`].
 ///
@@ -87,16 +66,17 @@ impl SkBuff {
         self.0.as_ptr()
     }
 
-    /// A packet with `len` bytes in its linear part that nobody has set. In any context.
+    /// A packet with `len` bytes in its linear part that nobody has set. With soft
+    /// interrupts off.
     #[inline]
     pub(super) fn new_unset(len: usize) -> Option<Self> {
-        // SAFETY: In any context.
+        // SAFETY: As for this function.
         let skb = unsafe { bindings::net_helper_alloc_skb(len as u32) };
         // INVARIANT: Just made.
         NonNull::new(skb).map(SkBuff)
     }
 
-    /// A packet of `len` bytes that `fill` sets. `None`: memory is short. In any context.
+    /// A packet of `len` bytes that `fill` sets. `None`: memory is short. With soft interrupts off.
     #[inline]
     pub fn new(len: usize, fill: impl FnOnce(&mut [u8])) -> Option<Self> {
         let skb = Self::new_unset(len)?;
@@ -175,13 +155,6 @@ impl SkBuff {
         }
     }
 
-    /// The packet's bytes, part by part, each within one page.
-    #[inline]
-    pub fn parts(&self) -> Parts<'_> {
-        // SAFETY: Ours, and it stays as it is while it is borrowed.
-        Parts(unsafe { Cursor::new(self.as_raw()) }, PhantomData)
-    }
-
     #[inline]
     fn shared_info(&self) -> *mut skb_shared_info {
         // SAFETY: By the type invariant.
@@ -248,115 +221,6 @@ impl SkBuff {
         Ok(())
     }
 
-    /// Adds the first `len` bytes of a page to the end of the packet.
-    ///
-    /// # Errors
-    ///
-    /// `ENOSPC` when there are [`MAX_FRAGMENTS`] already, or when the page is smaller.
-    #[inline]
-    pub fn add_page(&mut self, page: Page, len: usize) -> Result {
-        if self.fragments() >= MAX_FRAGMENTS || len > PAGE_SIZE {
-            return Err(ENOSPC);
-        }
-        let raw = page.as_ptr();
-        // The packet frees it.
-        core::mem::forget(page);
-        // SAFETY: There is room; the page is the packet's from here on.
-        unsafe {
-            bindings::net_helper_add_frag(self.as_raw(), raw, 0, len as u32, PAGE_SIZE as u32)
-        };
-        Ok(())
-    }
-
-    /// What is known of the checksum.
-    #[inline]
-    pub fn checksum(&self) -> Checksum {
-        // SAFETY: By the type invariant.
-        match unsafe { bindings::net_helper_ip_summed(self.as_raw()) } {
-            kernel::bindings::CHECKSUM_PARTIAL => Checksum::Blank,
-            kernel::bindings::CHECKSUM_UNNECESSARY => Checksum::Right,
-            _ => Checksum::Unknown,
-        }
-    }
-
-    /// Says what is known of the checksum. If it is to be filled in, [`Self::set_up_checksum`] says
-    /// where.
-    #[inline]
-    pub fn set_checksum(&mut self, checksum: Checksum) {
-        let value = match checksum {
-            Checksum::Unknown => kernel::bindings::CHECKSUM_NONE,
-            Checksum::Right => kernel::bindings::CHECKSUM_UNNECESSARY,
-            Checksum::Blank => kernel::bindings::CHECKSUM_PARTIAL,
-        };
-        // SAFETY: By the type invariant.
-        unsafe { bindings::net_helper_set_ip_summed(self.as_raw(), value) };
-    }
-
-    /// Of a packet whose checksum is to be filled in, and that has been through
-    /// [`Self::receive_on`]: finds its place from the headers. If `recalculate`, also sets the part
-    /// of it that covers the addresses.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL`, `EPROTO` and the like when the headers make no sense.
-    pub fn set_up_checksum(&mut self, recalculate: bool) -> Result {
-        // SAFETY: By the type invariant; no reference to its parts lives.
-        to_result(unsafe { kernel::bindings::skb_checksum_setup(self.as_raw(), recalculate) })
-    }
-
-    /// How the packet is to be cut into segments, if it is a large one.
-    #[inline]
-    pub fn gso(&self) -> Option<Gso> {
-        // SAFETY: By the type invariant.
-        let (size, kind) = unsafe {
-            let info = self.shared_info();
-            ((*info).gso_size, (*info).gso_type)
-        };
-        let kind = if kind & kernel::bindings::SKB_GSO_TCPV4 as u32 != 0 {
-            GsoKind::TcpV4
-        } else {
-            GsoKind::TcpV6
-        };
-        (size != 0).then_some(Gso { size, kind })
-    }
-
-    /// Says how the packet is to be cut into segments. Its headers have not been checked; the stack
-    /// does so before it relies on them.
-    pub fn set_gso(&mut self, gso: Gso) {
-        let kind = match gso.kind {
-            GsoKind::TcpV4 => kernel::bindings::SKB_GSO_TCPV4,
-            GsoKind::TcpV6 => kernel::bindings::SKB_GSO_TCPV6,
-        };
-        let kind = kind | kernel::bindings::SKB_GSO_DODGY;
-        // SAFETY: By the type invariant.
-        unsafe { bindings::net_helper_set_gso(self.as_raw(), gso.size, kind as u32, 0) };
-    }
-
-    /// Of a large packet that has been through [`Self::receive_on`] and [`Self::set_up_checksum`]:
-    /// notes into how many segments it would be cut.
-    ///
-    /// # Errors
-    ///
-    /// `EINVAL` when it has no TCP header.
-    pub fn count_segments(&mut self) -> Result {
-        let Some(gso) = self.gso() else {
-            return Ok(());
-        };
-        if !self.has_transport() {
-            return Err(EINVAL);
-        }
-        // SAFETY: By the type invariant; the place of the transport header is known.
-        let headers = unsafe { bindings::net_helper_tcp_headers(self.as_raw()) } as usize;
-        let payload = self.len().checked_sub(headers).ok_or(EINVAL)?;
-        if headers == 0 {
-            return Err(EINVAL);
-        }
-        let segments = payload.div_ceil(usize::from(gso.size.max(1)));
-        // SAFETY: By the type invariant.
-        unsafe { (*self.shared_info()).gso_segs = segments as u16 };
-        Ok(())
-    }
-
     /// A copy in whole pages of its own, which hold zeroes beside the packet. `None`: memory is short.
     /// In any context.
     pub fn copy_to_own_pages(&self) -> Option<SkBuff> {
@@ -364,14 +228,6 @@ impl SkBuff {
         let skb = unsafe { bindings::net_helper_bounce(self.as_raw()) };
         // INVARIANT: Just made.
         NonNull::new(skb).map(SkBuff)
-    }
-
-    /// Whether the stack would have to cut the packet before `dev`, which it is to be sent by, takes
-    /// it.
-    #[inline]
-    pub fn must_be_segmented(&mut self) -> bool {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::net_helper_must_segment(self.as_raw()) }
     }
 
     /// Makes the packet one that `dev` has received: takes off the Ethernet header.
@@ -396,20 +252,6 @@ impl SkBuff {
             link.__bindgen_anon_1.dev
         };
         of == dev.as_raw()
-    }
-
-    /// Looks for the transport header of a packet that has been received.
-    #[inline]
-    pub fn probe_transport(&mut self) {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::net_helper_probe_transport(self.as_raw()) };
-    }
-
-    /// Whether it is known where the transport header is.
-    #[inline]
-    pub fn has_transport(&self) -> bool {
-        // SAFETY: By the type invariant.
-        unsafe { bindings::net_helper_has_transport(self.as_raw()) }
     }
 
     /// The packet leaves the system now.
@@ -511,185 +353,3 @@ const NOTES: usize = 6;
 
 /// Bytes of an Ethernet header.
 pub(super) const ETH_HLEN: usize = kernel::bindings::ETH_HLEN as usize;
-
-/// A part of a packet's bytes, which lies in one page.
-pub struct Part<'a> {
-    /// The page.
-    pub page: BorrowedPage<'a>,
-    /// Where in the page the part begins.
-    pub offset: usize,
-    /// Bytes of the part; not 0.
-    pub len: usize,
-}
-
-/// The parts of a packet.
-pub struct Parts<'a>(Cursor, PhantomData<&'a SkBuff>);
-
-impl Parts<'_> {
-    /// The parts of `len` bytes in a row.
-    ///
-    /// # Safety
-    ///
-    /// They lie in pages of the kernel's own mapping, and stay there while the value lives.
-    #[inline]
-    pub(super) unsafe fn of_bytes(data: *mut u8, len: usize) -> Self {
-        let cursor = Cursor {
-            first: ptr::null_mut(),
-            skb: ptr::null_mut(),
-            at: At::Linear(data),
-            left: len,
-            fragment: 0,
-        };
-        Parts(cursor, PhantomData)
-    }
-}
-
-impl<'a> Iterator for Parts<'a> {
-    type Item = Part<'a>;
-
-    #[inline]
-    fn next(&mut self) -> Option<Part<'a>> {
-        // SAFETY: The packet is borrowed, and so as it was.
-        let (page, offset, len) = unsafe { self.0.take(PAGE_SIZE)? };
-        // SAFETY: The packet's, while it is borrowed.
-        let page = unsafe { BorrowedPage::from_raw(page) };
-        Some(Part { page, offset, len })
-    }
-}
-
-/// A place in a packet: its linear part, its fragments, and those of packets in its list.
-pub(super) struct Cursor {
-    first: *mut sk_buff,
-    /// The packet, of `first` and of those in its list, that it is in; NULL at the end.
-    skb: *mut sk_buff,
-    /// What is left of the part that it is in; a part of a packet lies in a row in the memory, or,
-    /// if it is a fragment, in pages in a row.
-    at: At,
-    left: usize,
-    /// The next fragment of `skb`.
-    fragment: usize,
-}
-
-enum At {
-    Linear(*mut u8),
-    Fragment(*mut kernel::bindings::page, usize),
-}
-
-impl Cursor {
-    /// The beginning of `skb`.
-    ///
-    /// # Safety
-    ///
-    /// The packet is there.
-    #[inline]
-    pub(super) unsafe fn new(skb: *mut sk_buff) -> Self {
-        let mut cursor = Cursor {
-            first: skb,
-            skb,
-            at: At::Linear(ptr::null_mut()),
-            left: 0,
-            fragment: 0,
-        };
-        // SAFETY: By the safety requirements.
-        unsafe { cursor.enter(skb) };
-        cursor
-    }
-
-    /// # Safety
-    ///
-    /// `skb` is NULL or a packet of ours.
-    #[inline]
-    unsafe fn enter(&mut self, skb: *mut sk_buff) {
-        self.skb = skb;
-        self.fragment = 0;
-        self.left = 0;
-        if !skb.is_null() {
-            // SAFETY: By the safety requirements.
-            unsafe {
-                self.at = At::Linear((*skb).data);
-                self.left = (*skb).len.wrapping_sub((*skb).data_len) as usize;
-            }
-        }
-    }
-
-    /// Goes on to a part of which something is left; false: this is the end.
-    ///
-    /// # Safety
-    ///
-    /// The packet is as it was.
-    #[inline]
-    unsafe fn settle(&mut self) -> bool {
-        while self.left == 0 {
-            if self.skb.is_null() {
-                return false;
-            }
-            // SAFETY: By the safety requirements, a packet of ours.
-            unsafe {
-                let info = shared_info(self.skb);
-                let count = usize::from((*info).nr_frags).min(MAX_FRAGMENTS);
-                if self.fragment < count {
-                    let frag = (&raw const (*info).frags)
-                        .cast::<kernel::bindings::skb_frag>()
-                        .add(self.fragment);
-                    self.fragment += 1;
-                    // The lowest bit is set of memory that is no page. The stack gives such only to
-                    // a device that says that it can do with it.
-                    let page = (*frag).netmem & !1;
-                    self.at =
-                        At::Fragment(page as *mut kernel::bindings::page, (*frag).offset as usize);
-                    self.left = (*frag).len as usize;
-                } else if self.skb == self.first {
-                    self.enter((*info).frag_list);
-                } else {
-                    let next = (*self.skb).__bindgen_anon_1.__bindgen_anon_1.next;
-                    self.enter(next);
-                }
-            }
-        }
-        true
-    }
-
-    /// Takes at most `most` bytes (not 0) that lie in one page: the page, the offset, the length.
-    ///
-    /// # Safety
-    ///
-    /// The packet is as it was.
-    #[inline]
-    pub(super) unsafe fn take(
-        &mut self,
-        most: usize,
-    ) -> Option<(NonNull<kernel::bindings::page>, usize, usize)> {
-        // SAFETY: By the safety requirements.
-        if !unsafe { self.settle() } {
-            return None;
-        }
-        let (page, offset) = match self.at {
-            At::Linear(data) => {
-                // SAFETY: The linear part is in the kernel's own mapping.
-                let page = unsafe { bindings::net_helper_virt_to_page(data.cast_const().cast()) };
-                (page, data.addr() % PAGE_SIZE)
-            }
-            At::Fragment(page, offset) => {
-                // SAFETY: A fragment's pages are in a row.
-                let page = unsafe { page.add(offset / PAGE_SIZE) };
-                (page, offset % PAGE_SIZE)
-            }
-        };
-        let len = self.left.min(PAGE_SIZE.wrapping_sub(offset)).min(most);
-        self.left = self.left.wrapping_sub(len);
-        match &mut self.at {
-            At::Linear(data) => *data = data.wrapping_add(len),
-            At::Fragment(_, offset) => *offset = offset.wrapping_add(len),
-        }
-        Some((NonNull::new(page)?, offset, len))
-    }
-}
-
-/// # Safety
-///
-/// The packet is there.
-#[inline]
-unsafe fn shared_info(skb: *mut sk_buff) -> *mut skb_shared_info {
-    // SAFETY: By the safety requirements; it lies at the end of the linear part's memory.
-    unsafe { (*skb).head.add((*skb).end as usize).cast() }
-}

@@ -179,14 +179,17 @@ pub enum Verdict {
     Redirected,
 }
 
-/// A queue of a device, to programs that are run on its packets.
+/// A queue of a device, to programs that are run on its packets, and the pages that these are in.
 ///
 /// # Invariants
 ///
-/// It is registered.
+/// It is registered. Nobody else takes pages from `pool`: what is redirected and not sent goes back to
+/// that in a way that is for its only user.
 pub struct XdpQueue {
     rxq: Pin<KBox<Opaque<bindings::xdp_rxq_info>>>,
     dev: Arc<NetDev>,
+    // After it is not registered any more.
+    pool: PagePool,
 }
 
 // SAFETY: It belongs to the value.
@@ -197,7 +200,7 @@ unsafe impl Sync for XdpQueue {}
 
 impl XdpQueue {
     /// Queue `index` of `dev`, of which packets are received into pages of `pool`. Sleeps.
-    pub fn new(dev: &Arc<NetDev>, index: u32, pool: &PagePool) -> Result<Self> {
+    pub fn new(dev: &Arc<NetDev>, index: u32, pool: PagePool) -> Result<Self> {
         let init = Opaque::ffi_init(|slot: *mut bindings::xdp_rxq_info| {
             // SAFETY: `slot` is valid for writes; all zero is one that is not registered.
             unsafe { slot.write_bytes(0, 1) };
@@ -212,22 +215,23 @@ impl XdpQueue {
         Ok(XdpQueue {
             rxq,
             dev: dev.clone(),
+            pool,
         })
     }
 
-    /// Runs a program on a packet in a page of `pool`, which no one else takes pages from now. After
-    /// the last packet of a poll, [`Self::flush`] is to be called.
+    /// As [`PagePool::alloc`], of the queue's pool.
+    #[inline]
+    pub fn alloc(&mut self) -> Option<PoolPage> {
+        self.pool.alloc()
+    }
+
+    /// Runs a program on a packet in a page of the queue's pool. After the last packet of a poll,
+    /// [`Self::flush`] is to be called.
     ///
     /// A packet in a page of another pool is dropped, and so is one in a poll without a budget, in
-    /// which nothing is received.
-    pub fn run(
-        &mut self,
-        program: &Program,
-        buff: XdpBuff,
-        pool: &mut PagePool,
-        poll: &PollContext<'_>,
-    ) -> Verdict {
-        if !poll.receives() || !buff.page.is_of(pool) {
+    /// which nothing is received. Of a poll one queue only may redirect.
+    pub fn run(&mut self, program: &Program, buff: XdpBuff, poll: &PollContext<'_>) -> Verdict {
+        if !poll.receives() || !buff.page.is_of(&self.pool) {
             return Verdict::Drop;
         }
         let XdpBuff { page, offset, len } = buff;
@@ -262,10 +266,14 @@ impl XdpQueue {
                 }
             }
             kernel::bindings::xdp_action_XDP_REDIRECT => {
-                poll.set_redirected(true);
-                // SAFETY: In a poll, which has all that a redirection needs, and whose end sees to it
-                // that nothing is left in the queues.
-                if unsafe { bindings::xdp_do_redirect(self.dev.as_raw(), &mut xdp, program) } == 0 {
+                // What is in the stack's queues now is of this queue, and so of this pool.
+                let sent = poll.redirects(self.rxq.get())
+                    // SAFETY: In a poll, which has all that a redirection needs, and whose end sees to
+                    // it that nothing is left in the queues.
+                    && unsafe {
+                        bindings::xdp_do_redirect(self.dev.as_raw(), &mut xdp, program) == 0
+                    };
+                if sent {
                     page.into_raw();
                     Verdict::Redirected
                 } else {
@@ -294,11 +302,14 @@ impl XdpQueue {
         self.aborted(program.0.as_ptr(), kernel::bindings::xdp_action_XDP_TX);
     }
 
-    /// Has packets that were redirected sent. `pool` is that of all packets of this poll: what is not
-    /// sent goes back to it, which is why no one else may take pages from it now.
+    /// Has packets that were redirected sent. What is not sent goes back to the pool.
     #[inline]
-    pub fn flush(&mut self, _pool: &mut PagePool, poll: &PollContext<'_>) {
-        poll.flush();
+    pub fn flush(&mut self, poll: &PollContext<'_>) {
+        if poll.end_redirects(self.rxq.get()) {
+            // SAFETY: In a poll that receives, in which alone packets are redirected; those are of
+            // this queue, whose pool nobody else uses while it is borrowed.
+            unsafe { bindings::xdp_do_flush() };
+        }
     }
 }
 

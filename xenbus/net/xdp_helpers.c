@@ -74,6 +74,15 @@ u32 net_helper_xdp_run(const struct bpf_prog *program, struct xdp_buff *xdp)
 }
 EXPORT_SYMBOL_GPL(net_helper_xdp_run);
 
+/* As xdp_do_flush(), while somebody may be taking pages from the pool that the packets are of. */
+void net_helper_xdp_flush_late(void)
+{
+	xdp_set_return_frame_no_direct();
+	xdp_do_flush();
+	xdp_clear_return_frame_no_direct();
+}
+EXPORT_SYMBOL_GPL(net_helper_xdp_flush_late);
+
 struct xdp_frame *net_helper_xdp_frame(struct xdp_buff *xdp)
 {
 	return xdp_convert_buff_to_frame(xdp);

@@ -25,6 +25,7 @@ mod flow;
 mod ids;
 mod limit;
 mod negotiate;
+mod pace;
 mod rx;
 mod send;
 #[cfg(test)]
@@ -42,6 +43,7 @@ pub use limit::{Credit, MulticastFilter, Rate, TooMany, MAX_MULTICAST, MIN_BURST
 pub use negotiate::{
     headroom, mac_address, mtu, ControlRing, Offer, Ports, Takes, VifQueue, Wish, MAX_HEADROOM,
 };
+pub use pace::Pace;
 pub use rx::{Part, RxNext, RxPacket, RxReason, MAX_RX_PARTS};
 pub use send::{count_spans, spans, RxEntry, RxSend, Span, TxSend, Unsendable};
 pub use tx::{

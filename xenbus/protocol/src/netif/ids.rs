@@ -87,7 +87,18 @@ impl<T: AsRef<[Id]> + AsMut<[Id]>> TxIds<T> {
             self.extras = self.extras.checked_sub(1).ok_or(BadTxResponse::NoExtra)?;
             return Ok(None);
         }
-        let id = response.id;
+        self.end(response.id)?;
+        Ok(Some(response.id))
+    }
+
+    /// Takes back an id of [`Self::start`] that has not been sent after all.
+    pub fn cancel(&mut self, id: u16) {
+        // What is not pending is left alone.
+        let _ = self.end(id);
+    }
+
+    #[inline]
+    fn end(&mut self, id: u16) -> Result<(), BadTxResponse> {
         let entry = self.ids.as_mut().get_mut(usize::from(id));
         let entry = entry.ok_or(BadTxResponse::UnknownId(id))?;
         if entry.0 != PENDING {
@@ -95,7 +106,7 @@ impl<T: AsRef<[Id]> + AsMut<[Id]>> TxIds<T> {
         }
         *entry = Id(self.free);
         self.free = id;
-        Ok(Some(id))
+        Ok(())
     }
 
     /// The ids of the pending requests, in their order.

@@ -88,6 +88,18 @@ impl Offer {
             takes: Takes::read(read),
         })
     }
+
+    /// Whether a front end that is connected by the offer `before` has all that it uses of it; if not,
+    /// it has to connect anew.
+    pub fn keeps(&self, before: &Self) -> bool {
+        self.queues >= before.queues
+            && self.split_event_channels >= before.split_event_channels
+            && self.xdp_headroom >= before.xdp_headroom
+            && self.takes.sg >= before.takes.sg
+            && self.takes.gso_tcpv4 >= before.takes.gso_tcpv4
+            && self.takes.gso_tcpv6 >= before.takes.gso_tcpv6
+            && self.takes.ipv6_csum >= before.takes.ipv6_csum
+    }
 }
 
 /// What a front end asks of its back end.

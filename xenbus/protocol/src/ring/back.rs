@@ -116,6 +116,12 @@ impl<M: Memory, C: Codec> Back<M, C> {
         self.end.available(self.possible())
     }
 
+    /// The index of the next request to be taken.
+    #[inline]
+    pub fn consumed(&self) -> u32 {
+        self.end.consumed
+    }
+
     /// Number of requests received that have no response yet.
     #[inline]
     pub fn unanswered(&self) -> u32 {

@@ -18,7 +18,11 @@ pub(super) struct Shared {
 
 /// A private copy of an entry, on the boundary of a word, so that words can be copied.
 #[repr(align(8))]
-struct Aligned([u8; MAX_ENTRY]);
+struct Aligned<const N: usize>([u8; N]);
+
+/// Entries of up to so many bytes have a copy of that size, which is faster to clear than that of the
+/// longest one.
+const SMALL: usize = 16;
 
 /// One end of a ring.
 ///
@@ -70,13 +74,26 @@ impl<M: Memory> End<M> {
     /// Writes the next entry. The caller has made sure that there is room for it.
     #[inline]
     pub(super) fn write(&mut self, size: usize, encode: impl FnOnce(&mut [u8])) {
-        let mut copy = Aligned([0; MAX_ENTRY]);
+        if size <= SMALL {
+            self.write_by(Aligned([0; SMALL]), size, encode);
+        } else {
+            self.write_by(Aligned([0; MAX_ENTRY]), size, encode);
+        }
+        self.produced = self.produced.wrapping_add(1);
+    }
+
+    #[inline]
+    fn write_by<const N: usize>(
+        &self,
+        mut copy: Aligned<N>,
+        size: usize,
+        encode: impl FnOnce(&mut [u8]),
+    ) {
         if let Some(bytes) = copy.0.get_mut(..size) {
             encode(bytes);
             self.memory
                 .copy_in(self.layout.offset(self.produced), bytes);
         }
-        self.produced = self.produced.wrapping_add(1);
     }
 
     /// Makes the written entries known to the peer; says whether it wants to be notified of them.
@@ -107,14 +124,26 @@ impl<M: Memory> End<M> {
         if self.seen == self.consumed && self.available(possible)? == 0 {
             return Ok(None);
         }
-        let mut copy = Aligned([0; MAX_ENTRY]);
-        let value = copy.0.get_mut(..size).map(|bytes| {
-            self.memory
-                .copy_out(self.layout.offset(self.consumed), bytes);
-            decode(bytes)
-        });
+        let value = if size <= SMALL {
+            self.read_by(Aligned([0; SMALL]), size, decode)
+        } else {
+            self.read_by(Aligned([0; MAX_ENTRY]), size, decode)
+        };
         self.consumed = self.consumed.wrapping_add(1);
         Ok(value)
+    }
+
+    #[inline]
+    fn read_by<T, const N: usize>(
+        &self,
+        mut copy: Aligned<N>,
+        size: usize,
+        decode: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
+        let bytes = copy.0.get_mut(..size)?;
+        self.memory
+            .copy_out(self.layout.offset(self.consumed), bytes);
+        Some(decode(bytes))
     }
 
     /// How many entries wait to be read. There are at most `possible` of them.

@@ -28,6 +28,14 @@ fn ids_of_requests() {
         [Ok(0), Ok(1)],
         "the last one first"
     );
+    ids.cancel(1);
+    ids.cancel(1);
+    assert_eq!(
+        answer(&mut ids, 1, 0),
+        Err(BadTxResponse::NotPending(1)),
+        "not sent"
+    );
+    assert_eq!([ids.start(), ids.start()], [Ok(1), Err(NoId)]);
     assert_eq!(TxIds::new([Id::UNUSED; 0]).start(), Err(NoId));
     let mut many = TxIds::new(vec![Id::UNUSED; 70_000]);
     while many.start().is_ok() {}

@@ -81,6 +81,32 @@ fn an_offer() {
 }
 
 #[test]
+fn a_back_end_that_comes_back_with_less() {
+    let used = [
+        key::FEATURE_SPLIT_EVENT_CHANNELS,
+        key::FEATURE_SG,
+        key::FEATURE_GSO_TCPV4,
+        key::FEATURE_GSO_TCPV6,
+        key::FEATURE_IPV6_CSUM_OFFLOAD,
+        key::FEATURE_XDP_HEADROOM,
+    ];
+    let mut back = keys(&[(key::FEATURE_RX_COPY, 1), (key::MULTI_QUEUE_MAX_QUEUES, 2)]);
+    let least = offer(&back).unwrap();
+    back.extend(used.map(|key| (key, 1)));
+    let most = offer(&back).unwrap();
+    assert!(most.keeps(&most) && most.keeps(&least) && !least.keeps(&most));
+    for key in used {
+        let mut less = back.clone();
+        less.remove(key);
+        assert!(!offer(&less).unwrap().keeps(&most), "{key}");
+    }
+    for (queues, keeps) in [(1, false), (2, true), (3, true)] {
+        back.insert(key::MULTI_QUEUE_MAX_QUEUES, queues);
+        assert_eq!(offer(&back).unwrap().keeps(&most), keeps, "{queues}");
+    }
+}
+
+#[test]
 fn packets_are_copied() {
     for value in [None, Some(0)] {
         let none: Keys = value
