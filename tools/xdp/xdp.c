@@ -181,9 +181,11 @@ static int frames(const char *name)
 		.sll_protocol = htons(FRAME_TYPE),
 		.sll_ifindex = if_nametoindex(name),
 	};
-	int sock = socket(AF_PACKET, SOCK_RAW, htons(FRAME_TYPE));
+	int sock = socket(AF_PACKET, SOCK_RAW, htons(FRAME_TYPE)), room = 4 << 20;
 
+	/* a page or more goes with each frame, and all of them may come before we run */
 	if (sock < 0 || !address.sll_ifindex ||
+	    setsockopt(sock, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)) ||
 	    bind(sock, (struct sockaddr *)&address, sizeof(address)))
 		die(name);
 	return sock;

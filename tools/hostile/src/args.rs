@@ -29,6 +29,11 @@ options of all:
   --timeout S     seconds to wait for the other end (10)
   --tolerant      do not insist on what only our own drivers do
 
+  --program COMMAND  netback: run by the shell, @ being one of: attach the program
+                  `verdicts` (tools/xdp) to the interface and print its number,
+                  replace it ten times, cycle (detach and attach it ten times),
+                  detach it, have it down or up, print the free memory in KiB
+
 options of front and back:
   --poke COMMAND  back: run by the shell when the disk serves; is to read the disk
                   at 1 MiB, where the scenarios misbehave

@@ -25,12 +25,13 @@ guest_bg g innocent "n=0
 		n=\$((n + 1)); sleep 1
 	done; echo \$n"
 hostile_addresses g
+[ "$MODULES_FRONT" != ours ] || program=$(hostile_program g)
 disabled() {
 	guest_dmesg g | grep -c 'interface disabled'
 }
 ulimit -n 16384
 hostile netback ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-2000}" \
-	--timeout $((10 * LAB_STRETCH)) $tolerant >/run/hostile.out || echo "# status $?" >>/run/hostile.out
+	--timeout $((10 * LAB_STRETCH)) $tolerant ${program:+--program "$program"} >/run/hostile.out || echo "# status $?" >>/run/hostile.out
 results_of cat /run/hostile.out
 if [ "$MODULES_FRONT" = ours ]; then
 	is "each time with one message" "$(disabled)" "$(awk '/^# disabled/ { print $3 }' /run/hostile.out)"

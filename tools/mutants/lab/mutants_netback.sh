@@ -11,11 +11,13 @@ fresh() {
 	guest_run $g "$free_at_once"
 	guest_net_driver $g ours || bail "no front end"
 	hostile_addresses $g
+	program=$(hostile_program $g)
 	hostile_run good >/dev/null || bail "not even an honest back end is taken"
 }
 
 hostile_run() {
-	timeout $((120 * LAB_STRETCH)) hostile netback "$@" --guest "$(guest_domid $g)" --count 500 --timeout $short
+	timeout $((120 * LAB_STRETCH)) hostile netback "$@" --guest "$(guest_domid $g)" --count 500 --timeout $short \
+		--program "$program"
 }
 
 try() {	# NUMBER NAME KIND SCENARIO

@@ -141,6 +141,19 @@ pub(crate) fn tcp6(way: Way, payload: usize) -> Vec<u8> {
     frame
 }
 
+/// The type of [`program`]'s frames.
+pub(crate) const PROGRAM: u16 = 0x88b5;
+
+/// A frame of `len` bytes, at least 20, for the XDP program `verdicts` (tools/xdp/xdp.h), which does `op`
+/// to it; `number` is what that needs.
+pub(crate) fn program(way: Way, op: u8, number: u32, len: usize) -> Vec<u8> {
+    let mut frame = eth(way.to.0, way.from.0, PROGRAM);
+    frame.extend([op, 0]);
+    frame.extend(number.to_le_bytes());
+    frame.extend((frame.len()..len).map(|at| (at % 251) as u8));
+    frame
+}
+
 /// Looks at a frame.
 pub(crate) fn parse(frame: &[u8]) -> Frame {
     let Some(kind) = frame.get(12..14) else {

@@ -15,3 +15,18 @@ pub(crate) mod back;
 mod frames;
 pub(crate) mod front;
 mod ring;
+
+use protocol::netif::{Extra, Info};
+
+/// Extra information on segmentation.
+fn gso_extra(size: u16, kind: u8) -> Extra {
+    let features = 0;
+    Extra {
+        info: Info::Gso {
+            size,
+            kind,
+            features,
+        },
+        more: false,
+    }
+}

@@ -150,11 +150,16 @@ fn one(vif: &mut Vif, seed: u64, batch: u64, all: &mut Account) -> Result {
 fn mutated(vif: &mut Vif, random: &mut Random) -> Result {
     let way = vif.way();
     let len = random.pick(&[0, 10, 100, 500, 1400, 3000]);
-    let mut frame = match random.below(3) {
+    let frame = match random.below(3) {
         0 => frames::tcp(way, len),
         1 => frames::ip(way, 17, 1, &vec![1; len + 8]),
         _ => frames::echo_request(way, frames::NOBODY, &vec![5; len]),
     };
+    mutate(vif, random, frame)
+}
+
+/// Sends `frame`, changed in some such way.
+pub(super) fn mutate(vif: &mut Vif, random: &mut Random, mut frame: Vec<u8>) -> Result {
     for _ in 0..random.below(4) {
         // Behind the type, so that no address is told to anybody.
         let at = 14 + random.below(frame.len() as u64 - 14) as usize;

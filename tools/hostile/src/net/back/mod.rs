@@ -5,6 +5,7 @@
 //!   `vif/verify.rs`: whether it works
 //! - `tx.rs`: answers to what the guest sends that are wrong; the front end gives the interface up
 //! - `rx.rs`: packets for the guest that are wrong; the front end drops them
+//! - `xdp.rs`: either, while the guest runs a program on what it receives
 //! - `setup.rs`: store entries and states that are wrong
 //! - `fuzz.rs`: random ones, as many as one likes
 //!
@@ -16,6 +17,7 @@ mod rx;
 mod setup;
 mod tx;
 mod vif;
+mod xdp;
 
 use std::time::{Duration, Instant};
 
@@ -31,6 +33,8 @@ use xen::privcmd::Grants;
 pub(crate) struct Lab {
     guest: u16,
     number: u64,
+    /// The command of `--program`.
+    program: Option<String>,
     pub(crate) options: Options,
     made: u64,
     /// How often the front end was seen to have given the interface up.
@@ -48,7 +52,9 @@ impl Lab {
         // A number of its own each time: the guest may still be taking the last one away.
         let number = self.number + self.made % 8;
         self.made += 1;
-        Vif::create(self.guest, number, mac, self.options.timeout)
+        let mut vif = Vif::create(self.guest, number, mac, self.options.timeout)?;
+        vif.program.clone_from(&self.program);
+        Ok(vif)
     }
 
     /// The grants that there may be without an interface of ours.
@@ -122,6 +128,7 @@ pub(crate) type Scenario = scenario::Scenario<Lab>;
 const ALL: Tables<Lab> = &[
     tx::SCENARIOS,
     rx::SCENARIOS,
+    xdp::SCENARIOS,
     setup::SCENARIOS,
     fuzz::SCENARIOS,
 ];
@@ -135,6 +142,7 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
     let mut lab = Lab {
         guest: args.value("--guest")?.ok_or("which --guest?")?,
         number: args.value("--device")?.unwrap_or(16),
+        program: args.value("--program")?,
         options: Options::take(&mut args)?,
         made: 0,
         stopped: 0,

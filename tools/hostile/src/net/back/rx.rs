@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::vif::Vif;
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
-use crate::net::frames;
+use crate::net::{frames, gso_extra};
 use crate::random::Random;
 use crate::Result;
 use protocol::netif::{rxf, Extra, Info, RxResponse, RxSlot};
@@ -215,7 +215,7 @@ fn any_extra(kind: u8, more: bool) -> Extra {
 }
 
 /// Sends a frame with this extra information.
-fn with_extras(vif: &mut Vif, frame: &[u8], flags: u16, extras: &[Extra]) -> Result {
+pub(super) fn with_extras(vif: &mut Vif, frame: &[u8], flags: u16, extras: &[Extra]) -> Result {
     let mut all = vif.cut_around(frame, &[], extras.len())?;
     all[0].flags |= flags;
     vif.put_rx(&all, extras)
@@ -237,18 +237,6 @@ fn extra(lab: &mut Lab) -> Result<Outcome> {
         std::thread::sleep(Duration::from_millis(50));
         with_extras(vif, &frame, 0, &[any_extra(4, false)])
     })
-}
-
-fn gso_extra(size: u16, kind: u8) -> Extra {
-    let features = 0;
-    Extra {
-        info: Info::Gso {
-            size,
-            kind,
-            features,
-        },
-        more: false,
-    }
 }
 
 fn gso(lab: &mut Lab) -> Result<Outcome> {

@@ -2,10 +2,11 @@
 //! Store entries and states that are wrong. The front end refuses the interface, or does without what
 //! is wrong; either way it stays in good order.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
+use crate::net::frames;
 use crate::nodes::{CLOSED, CLOSING, CONNECTED, INITIALISING, INIT_WAIT};
 use crate::random::Random;
 use crate::{ensure, Result};
@@ -48,6 +49,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "state-back",
         "earlier states while connected: goes on, or ends in good order",
         state_back,
+    ),
+    Scenario::new(
+        "state-away",
+        "InitWait while connected: nothing is sent; Connected: served",
+        state_away,
     ),
     Scenario::new(
         "state-flapping",
@@ -222,6 +228,32 @@ fn state_back(lab: &mut Lab) -> Result<Outcome> {
         })?;
     }
     Ok(Passed)
+}
+
+fn state_away(lab: &mut Lab) -> Result<Outcome> {
+    lab.with(|vif| {
+        vif.connect()?;
+        vif.verify()?;
+        for _ in 0..2 {
+            vif.set_state(INIT_WAIT)?;
+            let until = Instant::now() + vif.timeout;
+            loop {
+                vif.frames.clear();
+                for _ in 0..5 {
+                    vif.send(&frames::arp_request(vif.way()), &[])?;
+                }
+                vif.serve_for(Duration::from_millis(100))?;
+                if vif.frames.is_empty() {
+                    break;
+                }
+                let late = Instant::now() >= until;
+                ensure!(!late, "it sends to a back end that is away");
+            }
+            vif.set_state(CONNECTED)?;
+            vif.verify()?;
+        }
+        Ok(())
+    })
 }
 
 fn state_flapping(lab: &mut Lab) -> Result<Outcome> {

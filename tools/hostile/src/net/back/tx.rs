@@ -280,16 +280,8 @@ fn untrusted(lab: &mut Lab) -> Result<Outcome> {
         for n in 0..24 {
             // A packet that is large enough to keep the page that it is received in.
             let sent = vif.trigger()?;
-            for r in &sent.requests {
-                let page = vif.page(r.gref)?;
-                let (from, to) = (usize::from(r.offset), usize::from(r.offset + r.size));
-                let rest = [&page[..from], &page[to..]].concat();
-                ensure!(
-                    rest.iter().all(|byte| *byte == 0),
-                    "packet {n}: its page shows more than {} bytes at {from}",
-                    r.size
-                );
-            }
+            vif.shows_nothing_else(&sent)
+                .map_err(|e| format!("packet {n}: {e}"))?;
             vif.answer(&sent, status::OKAY)?;
         }
         vif.verify()?;

@@ -6,7 +6,10 @@
 //! address [`GUEST`], and bring it up.
 
 mod exchange;
+mod program;
 mod verify;
+
+pub(crate) use program::{RECONFIGURED, RECONFIGURING};
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
@@ -47,7 +50,7 @@ impl Queue {
 pub(crate) struct Sent {
     pub(crate) queue: usize,
     pub(crate) requests: Vec<TxRequest>,
-    extras: usize,
+    pub(crate) extras: usize,
 }
 
 /// The interface.
@@ -61,6 +64,8 @@ pub(crate) struct Vif {
     number: u16,
     /// Frames that the guest has sent.
     pub(crate) frames: VecDeque<Vec<u8>>,
+    /// By which the guest is told of programs; `@` stands for what it is to do.
+    pub(crate) program: Option<String>,
     /// There is no back end any more that could close.
     vanished: bool,
 }
@@ -96,6 +101,7 @@ impl Vif {
             },
             number: 0,
             frames: VecDeque::new(),
+            program: None,
             vanished: false,
         })
     }

@@ -8,12 +8,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::packets::gso;
 use super::ring::post_bad;
 use super::vif::{extra_slot, slots, Shape, Vif, PAGES};
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed, Skipped};
-use crate::net::frames;
+use crate::net::{frames, gso_extra};
 use crate::nodes::{CLOSED, CLOSING, CONNECTED};
 use crate::random::Random;
 use crate::{ensure, Result};
@@ -114,7 +113,7 @@ fn packet(vif: &mut Vif, random: &mut Random, number: u64) -> Packet {
     }
     if frame.len() > 1500 || random.one_in(8) {
         let size = 1 + random.below(1448) as u16;
-        extras.push(gso(size, random.pick(&[1, 1, 1, 2])));
+        extras.push(gso_extra(size, random.pick(&[1, 1, 1, 2])));
     }
     if !good && !fatal {
         mutate(vif, random, &mut requests, &mut extras);

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::vif::{extra_slot, slots, Vif};
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
-use crate::net::frames;
+use crate::net::{frames, gso_extra};
 use crate::random::Random;
 use crate::{ensure, Result};
 use protocol::netif::{status, txf, Extra, Info, TxRequest, TxSlot};
@@ -312,25 +312,12 @@ fn extra_twice(lab: &mut Lab) -> Result<Outcome> {
     Ok(Passed)
 }
 
-/// Extra information on segmentation.
-pub(super) fn gso(size: u16, kind: u8) -> Extra {
-    let features = 0;
-    Extra {
-        info: Info::Gso {
-            size,
-            kind,
-            features,
-        },
-        more: false,
-    }
-}
-
 fn gso_wrong(lab: &mut Lab) -> Result<Outcome> {
     for (size, kind) in [(0, 1), (1448, 0), (1448, 3), (1448, 255), (0, 0)] {
         stopped(lab, format!("size {size}, type {kind}"), |vif| {
             let frame = frames::tcp(vif.way(), 3000);
             let requests = vif.whole(&frame);
-            vif.submit(&slots(&requests, &[gso(size, kind)]))
+            vif.submit(&slots(&requests, &[gso_extra(size, kind)]))
         })?;
     }
     Ok(Passed)
@@ -360,7 +347,7 @@ fn gso_odd(lab: &mut Lab) -> Result<Outcome> {
                 let mut requests = vif.whole(frame);
                 requests[0].flags |= flags;
                 let what = format!("frame {i}, size {size}, type {kind}, flags {flags}");
-                vif.expect(&what, &requests, &[gso(size, kind)], ANY)?;
+                vif.expect(&what, &requests, &[gso_extra(size, kind)], ANY)?;
             }
         }
     }

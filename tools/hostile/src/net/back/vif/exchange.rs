@@ -63,6 +63,21 @@ impl Vif {
         Ok(page)
     }
 
+    /// That the pages of a packet hold zeroes beside it.
+    pub(crate) fn shows_nothing_else(&self, sent: &Sent) -> Result {
+        for r in &sent.requests {
+            let page = self.page(r.gref)?;
+            let (from, to) = (usize::from(r.offset), usize::from(r.offset + r.size));
+            let rest = [&page[..from], &page[to..]].concat();
+            ensure!(
+                rest.iter().all(|byte| *byte == 0),
+                "its page shows more than {} bytes at {from}",
+                r.size
+            );
+        }
+        Ok(())
+    }
+
     /// Puts an answer to a request.
     pub(crate) fn answer_one(&mut self, queue: usize, id: u16, status: i16) -> Result {
         let queue = self.queues.get_mut(queue).ok_or("no such queue")?;
@@ -142,12 +157,17 @@ impl Vif {
 
     /// Writes a part of a packet to where the guest wants it, and makes the response.
     pub(crate) fn fill(&self, to: &RxRequest, bytes: &[u8]) -> Result<RxResponse> {
+        self.fill_at(to, 0, bytes)
+    }
+
+    /// The same, at an offset of the page.
+    pub(crate) fn fill_at(&self, to: &RxRequest, offset: u16, bytes: &[u8]) -> Result<RxResponse> {
         if !bytes.is_empty() {
-            self.copier.write(self.guest, to.gref, 0, bytes)?;
+            self.copier.write(self.guest, to.gref, offset, bytes)?;
         }
         Ok(RxResponse {
             id: to.id,
-            offset: 0,
+            offset,
             flags: 0,
             status: bytes.len() as i16,
         })
