@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
-//! Attaches disks: to guests what a driver domain served in its last life, to a spare what it needs
-//! itself.
+//! Attaches devices: to guests what a driver domain served in its last life, to a spare the disks that it
+//! needs itself.
 
-use crate::device::Device;
+use crate::device::{Device, Sort};
 use crate::xl::Xl;
-use crate::{log, plain, Result};
+use crate::{log, plain, vif, Result};
 use std::thread;
 use std::time::{Duration, Instant};
 use xen::store::Store;
@@ -31,27 +31,46 @@ pub(crate) fn await_gone(name: &str, domid: DomId) -> Result {
     Ok(())
 }
 
-/// Attaches a disk again, to the new life `domid` of its driver domain, which may still be booting.
+/// Attaches a device again, to the new life `domid` of its driver domain, which may still be booting.
 /// [`await_connected`] does the rest.
 ///
 /// It is attached when nothing is left of the old domain in Xen. As long as somebody has pages of
 /// that mapped, a request that it sent on may still be on its way to a disk, and would overwrite
-/// what the guest wrote after it.
+/// what the guest wrote after it; and the guest's own pages are not all its own again.
 pub(crate) fn attach(xl: &Xl, name: &str, domid: DomId, device: &Device) -> Result<Device> {
     if let Some(old) = device.domain() {
         await_gone(name, old)?;
     }
-    let Device { guest, number, .. } = device;
-    let home = format!("/local/domain/{domid}");
     let new = Device {
-        back: format!("{home}/backend/vbd/{guest}/{number}"),
+        back: device.back_in(domid),
         ..device.clone()
     };
-    let front = format!("{}/backend", device.front());
     let mut store = Store::open()?;
-    store.write(&format!("{home}/{}/{guest}/{number}", plain::AGAIN), "")?;
+    match device.sort {
+        Sort::Disk => attach_disk(&mut store, xl, name, domid, device, &new)?,
+        Sort::Vif => vif::attach(&mut store, domid, device, &new)?,
+    }
+    Ok(new)
+}
+
+/// Attaches a disk to a domain, by xl.
+fn attach_disk(
+    store: &mut Store,
+    xl: &Xl,
+    name: &str,
+    domid: DomId,
+    device: &Device,
+    new: &Device,
+) -> Result {
+    let Device { guest, number, .. } = device;
+    let again = plain::AGAIN;
+    store.write(
+        &format!("/local/domain/{domid}/{again}/{guest}/{number}"),
+        "",
+    )?;
+    let front = format!("{}/backend", device.front());
     for attempt in 1.. {
-        forget_attached(&mut store, device)?;
+        forget_attached(store, device)?;
         match xl.attach(*guest, &device.spec(name)) {
             Ok(()) => break,
             // As far as the toolstack is concerned it may be attached, for all that went wrong
@@ -64,10 +83,10 @@ pub(crate) fn attach(xl: &Xl, name: &str, domid: DomId, device: &Device) -> Resu
             Err(_) => thread::sleep(Duration::from_millis(300)),
         }
     }
-    Ok(new)
+    Ok(())
 }
 
-/// Waits until a disk that was attached again is used.
+/// Waits until a device that was attached again is used.
 pub(crate) fn await_connected(device: &Device) -> Result {
     let mut store = Store::open()?;
     let until = Instant::now() + CONNECT;
@@ -88,7 +107,7 @@ pub(crate) fn await_connected(device: &Device) -> Result {
     }
 }
 
-/// Has `xl devd` look at a disk: it may have begun to listen after the disk had come.
+/// Has `xl devd` look at a device: it may have begun to listen after that had come.
 pub(crate) fn nudge(store: &mut Store, device: &Device) -> Result {
     let online = format!("{}/online", device.back);
     if let Some(value) = store.read_opt(&online)? {
@@ -101,7 +120,7 @@ pub(crate) fn nudge(store: &mut Store, device: &Device) -> Result {
 /// disk, which the front end does not see. As long as that is there, it refuses to attach a disk of
 /// the same name; and to detach would take the disk away from the guest.
 fn forget_attached(store: &mut Store, device: &Device) -> Result {
-    let record = format!("/libxl/{}/device/vbd/{}", device.guest, device.number);
+    let record = device.record();
     store.transaction(|store| {
         if store.read_opt(&format!("{record}/backend"))?.as_deref() == Some(&device.back) {
             store.remove(&record)?;

@@ -1,51 +1,71 @@
 // SPDX-License-Identifier: GPL-2.0
-//! A disk that a driver domain serves: read from its back end's directory in the store, remembered
-//! as a line of text, and attached again by `xl block-attach`.
+//! A device that a driver domain serves: read from its back end's directory in the store, remembered
+//! as a line of text, and attached again: a disk by `xl block-attach`, an interface by `vif.rs`.
 
 use std::io;
 use xen::store::View;
 use xen::DomId;
 
-/// A disk as the toolstack wrote it down.
+/// The sorts of devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Sort {
+    Disk,
+    Vif,
+}
+
+impl Sort {
+    pub(crate) const ALL: [Self; 2] = [Self::Disk, Self::Vif];
+
+    /// The directory of the sort in the store.
+    pub(crate) fn dir(self) -> &'static str {
+        match self {
+            Self::Disk => "vbd",
+            Self::Vif => "vif",
+        }
+    }
+}
+
+/// A device as the toolstack wrote it down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Device {
+    pub sort: Sort,
     /// The guest.
     pub guest: DomId,
     /// Its number there, such as 51728 for xvdb.
     pub number: u32,
     /// The back end's directory, such as `/local/domain/4/backend/vbd/7/51728`.
     pub back: String,
-    /// Its name, such as `xvdb`.
+    /// Its name, such as `xvdb`, or `vif0`.
     pub dev: String,
-    /// What it is in the driver domain, such as `/dev/xvda`.
+    /// What it is in the driver domain, such as `/dev/xvda`; an interface's address.
     pub params: String,
-    /// `r` or `w`, perhaps with `!`.
+    /// `r` or `w`, perhaps with `!`; of an interface `-`.
     pub mode: String,
     /// The hotplug script, or nothing.
     pub script: String,
-    /// `disk` or `cdrom`.
+    /// `disk` or `cdrom`; of an interface nothing.
     pub kind: String,
-    /// The sort of back end, such as `phy`.
+    /// The sort of back end, such as `phy`; of an interface nothing.
     pub backend: String,
 }
 
 impl Device {
-    /// Reads the disk whose back end's directory is `back`; `None` while its description is not
+    /// Reads the device whose back end's directory is `back`; `None` while its description is not
     /// whole, or if it is not one that can be attached again.
     pub(crate) fn read(store: &mut View<'_>, back: &str) -> io::Result<Option<Self>> {
         let mut get = |key: &str| store.read_opt(&format!("{back}/{key}"));
-        let mut numbers = back.rsplit('/');
-        let (Some(number), Some(guest)) = (
-            numbers.next().and_then(|n| n.parse().ok()),
-            numbers.next().and_then(|n| n.parse().ok()),
-        ) else {
+        let Some((sort, guest, number)) = place(back) else {
             return Ok(None);
         };
-        let (Some(dev), Some(params), Some(mode)) = (get("dev")?, get("params")?, get("mode")?)
-        else {
+        let (dev, params, mode) = match sort {
+            Sort::Disk => (get("dev")?, get("params")?, get("mode")?),
+            Sort::Vif => (Some(format!("vif{number}")), get("mac")?, Some("-".into())),
+        };
+        let (Some(dev), Some(params), Some(mode)) = (dev, params, mode) else {
             return Ok(None);
         };
         let device = Device {
+            sort,
             guest,
             number,
             back: back.to_string(),
@@ -61,7 +81,27 @@ impl Device {
 
     /// The front end's directory.
     pub(crate) fn front(&self) -> String {
-        format!("/local/domain/{}/device/vbd/{}", self.guest, self.number)
+        format!("/local/domain/{}{}", self.guest, self.place())
+    }
+
+    /// The toolstack's own record of it, which the guest does not see.
+    pub(crate) fn record(&self) -> String {
+        format!("/libxl/{}{}", self.guest, self.place())
+    }
+
+    fn place(&self) -> String {
+        format!("/device/{}/{}", self.sort.dir(), self.number)
+    }
+
+    /// The back end's directory in another driver domain.
+    pub(crate) fn back_in(&self, domain: DomId) -> String {
+        let (dir, guest, number) = (self.sort.dir(), self.guest, self.number);
+        format!("/local/domain/{domain}/backend/{dir}/{guest}/{number}")
+    }
+
+    /// What tells it from all others.
+    pub(crate) fn key(&self) -> (DomId, Sort, u32) {
+        (self.guest, self.sort, self.number)
     }
 
     /// The driver domain whose life it was attached to.
@@ -132,10 +172,11 @@ impl Device {
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let words: Vec<_> = line.split('\t').map(String::from).collect();
         let [back, dev, params, mode, script, kind, backend] = words.try_into().ok()?;
-        let mut numbers = back.rsplit('/');
+        let (sort, guest, number) = place(&back)?;
         let device = Device {
-            number: numbers.next()?.parse().ok()?,
-            guest: numbers.next()?.parse().ok()?,
+            sort,
+            guest,
+            number,
             back,
             dev,
             params,
@@ -148,6 +189,16 @@ impl Device {
     }
 }
 
+/// What the name of a back end's directory says: `…/SORT/GUEST/NUMBER`.
+fn place(back: &str) -> Option<(Sort, DomId, u32)> {
+    let mut words = back.rsplit('/');
+    let number = words.next()?.parse().ok()?;
+    let guest = words.next()?.parse().ok()?;
+    let dir = words.next()?;
+    let sort = Sort::ALL.into_iter().find(|sort| sort.dir() == dir)?;
+    Some((sort, guest, number))
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -155,6 +206,7 @@ pub(crate) mod tests {
     /// A disk for tests.
     pub(crate) fn disk(guest: DomId, number: u32, domain: DomId) -> Device {
         Device {
+            sort: Sort::Disk,
             guest,
             number,
             back: format!("/local/domain/{domain}/backend/vbd/{guest}/{number}"),
@@ -201,10 +253,20 @@ pub(crate) mod tests {
             ..disk.clone()
         };
         assert_eq!(Device::parse(&bare.line()), Some(bare));
+        let vif = Device::parse(
+            "/local/domain/4/backend/vif/7/0\tvif0\t00:16:3e:09:00:01\t-\tvif-bridge\t\t",
+        )
+        .unwrap();
+        assert_eq!(vif.key(), (7, Sort::Vif, 0));
+        assert_eq!(vif.front(), "/local/domain/7/device/vif/0");
+        assert_eq!(vif.record(), "/libxl/7/device/vif/0");
+        assert_eq!(vif.back_in(5), "/local/domain/5/backend/vif/7/0");
+        assert_eq!(Device::parse(&vif.line()), Some(vif));
         for bad in [
             "",
             "a\tb",
             &disk.line().replace("51728", "x"),
+            &disk.line().replace("vbd", "9pfs"),
             &(disk.line() + "\tmore"),
         ] {
             assert_eq!(Device::parse(bad), None, "{bad}");

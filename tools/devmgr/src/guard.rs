@@ -3,7 +3,7 @@
 //! again when it has died or hangs.
 
 use crate::args::Run;
-use crate::device::Device;
+use crate::device::{Device, Sort};
 use crate::heart::{self, Heart};
 use crate::memory::Memory;
 use crate::spare::Spare;
@@ -178,21 +178,23 @@ impl Guard {
 
     /// Takes note of what the domain serves now.
     ///
-    /// A disk whose back end's directory has gone is forgotten only if its front end does not point
+    /// A device whose back end's directory has gone is forgotten only if its front end does not point
     /// there any more: that is a detach. Else the domain is being destroyed.
     pub(crate) fn note(&mut self, domid: DomId) -> Result {
-        let base = format!("/local/domain/{domid}/backend/vbd");
         let found = self.store.transaction(|store| {
             let mut found = Vec::new();
-            for guest in store.list(&base).unwrap_or_default() {
-                for number in store.list(&format!("{base}/{guest}")).unwrap_or_default() {
-                    found.extend(Device::read(store, &format!("{base}/{guest}/{number}"))?);
+            for sort in Sort::ALL {
+                let base = format!("/local/domain/{domid}/backend/{}", sort.dir());
+                for guest in store.list(&base).unwrap_or_default() {
+                    for number in store.list(&format!("{base}/{guest}")).unwrap_or_default() {
+                        found.extend(Device::read(store, &format!("{base}/{guest}/{number}"))?);
+                    }
                 }
             }
             Ok(found)
         })?;
         let mut changed = false;
-        let same = |a: &Device, b: &Device| (a.guest, a.number) == (b.guest, b.number);
+        let same = |a: &Device, b: &Device| a.key() == b.key();
         let lost: Vec<_> = self
             .memory
             .devices()
@@ -232,7 +234,7 @@ impl Guard {
         }
     }
 
-    /// The back end that the front end of a disk points to; `None` when there is no front end.
+    /// The back end that the front end of a device points to; `None` when there is no front end.
     pub(crate) fn front_of(&mut self, device: &Device) -> Result<Option<String>> {
         Ok(self
             .store

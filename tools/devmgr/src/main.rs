@@ -4,7 +4,7 @@
 //! A driver domain serves devices to other guests. When it has died, or its heart stands still, what
 //! is left of it is destroyed, it is started again from its xl configuration file, and every device
 //! that it served is attached again, under the same name to the same guest. A front end that keeps
-//! its disk meanwhile sees a pause, and no error.
+//! its disk or interface meanwhile sees a pause, and no error.
 //!
 //! | file | what it is |
 //! |---|---|
@@ -17,7 +17,7 @@
 //! | `plain.rs` | what the hotplug script does for a plain block device |
 //! | `guard.rs` | one driver domain's guard: watches it, and notes what it serves |
 //! | `restart.rs` | the guard's part that starts the domain again; `spare.rs`: one that is ready |
-//! | `attach.rs` | attaches disks |
+//! | `attach.rs` | attaches disks, and has interfaces attached; `vif.rs`: these |
 //! | `log.rs` | lines with the time |
 
 mod args;
@@ -31,6 +31,7 @@ mod memory;
 mod plain;
 mod restart;
 mod spare;
+mod vif;
 mod xl;
 
 use args::{Args, Command, Run};

@@ -2,7 +2,7 @@
 //! What a driver domain serves. It is kept in a file, too, for a devmgr that is started again while
 //! the domain is dead.
 
-use crate::device::Device;
+use crate::device::{Device, Sort};
 use crate::Result;
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,11 +10,11 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use xen::DomId;
 
-/// The devices of a driver domain, by guest and number.
+/// The devices of a driver domain, by guest, sort and number.
 #[derive(Debug)]
 pub(crate) struct Memory {
     path: PathBuf,
-    devices: BTreeMap<(DomId, u32), Device>,
+    devices: BTreeMap<(DomId, Sort, u32), Device>,
 }
 
 impl Memory {
@@ -28,7 +28,7 @@ impl Memory {
         let devices = text
             .lines()
             .filter_map(Device::parse)
-            .map(|device| ((device.guest, device.number), device))
+            .map(|device| (device.key(), device))
             .collect();
         Ok(Memory { path, devices })
     }
@@ -40,7 +40,7 @@ impl Memory {
 
     /// Takes note of a device; true if that is news.
     pub(crate) fn keep(&mut self, device: Device) -> bool {
-        let key = (device.guest, device.number);
+        let key = device.key();
         self.devices.get(&key) != Some(&device) && {
             self.devices.insert(key, device);
             true
@@ -49,7 +49,7 @@ impl Memory {
 
     /// Forgets a device.
     pub(crate) fn forget(&mut self, device: &Device) {
-        self.devices.remove(&(device.guest, device.number));
+        self.devices.remove(&device.key());
     }
 
     /// Writes the file anew.

@@ -2,7 +2,7 @@
 //! Starts a driver domain again, and attaches again what it served.
 //!
 //! What can be done at the same time is: the new domain boots while Xen takes the old one down and
-//! while the disks are attached; each is served as soon as the new domain can.
+//! while the devices are attached; each is served as soon as the new domain can.
 
 use crate::attach::{attach, attach_own, await_connected, await_gone, nudge};
 use crate::device::Device;
@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 use xen::store::Store;
 use xen::{privcmd, DomId};
 
-/// Disks that are being attached, by a thread each.
+/// Devices that are being attached, by a thread each.
 type Attaching = Vec<JoinHandle<Option<Device>>>;
 
-/// When `xl devd` is told of disks that it may have missed, after the first beat.
+/// When `xl devd` is told of devices that it may have missed, after the first beat.
 const NUDGES: [u64; 2] = [1, 10];
 
 impl Guard {
@@ -153,7 +153,7 @@ impl Guard {
         self.finish_attach(attaching, true)
     }
 
-    /// Begins to attach all disks of earlier lives.
+    /// Begins to attach all devices of earlier lives.
     fn begin_attach(&mut self, domid: DomId) -> Result<Attaching> {
         let home = format!("/local/domain/{domid}/");
         let old: Vec<_> = self
