@@ -5,9 +5,5 @@
 . /payload/tests/net.inc
 
 bench_symbols
-check "servers" net_serve
-check "guest" guest_start bench pv cpus=1 modules=none || bail "no guest"
-for pair in $BENCH_PAIRS; do
-	net_jobs "$pair" net_marked
-done
+net_all net_marked
 ok "profiled"

@@ -12,9 +12,5 @@ repeat() {
 	done
 }
 
-check "servers" net_serve
-check "guest" guest_start bench pv cpus=1 modules=none || bail "no guest"
-for pair in $BENCH_PAIRS; do
-	net_jobs "$pair" repeat
-done
+net_all repeat
 ok "measured"

@@ -2,7 +2,6 @@
 """The command line."""
 
 import argparse
-import fnmatch
 import signal
 import subprocess
 import sys
@@ -45,11 +44,9 @@ def arguments():
 
 
 def chosen_jobs(args):
-    chosen = [j for j in jobs.JOBS if not args.only or any(fnmatch.fnmatch(j.name, p) for p in args.only)]
+    chosen = jobs.choose(jobs.JOBS, args.only)
     if args.quick and not args.only:
         chosen = [j for j in chosen if j.name in jobs.QUICK]
-    if not chosen:
-        raise Failure("no job is called " + " or ".join(args.only))
     return chosen
 
 

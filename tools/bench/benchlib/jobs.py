@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0
 """What is measured."""
 
+import fnmatch
+
+from xenlab.progress import Failure
+
 # front/back; "none" is fio in dom0, without a split, and a back end with -map offers no persistent grants, so
 # that each request's pages are mapped. The first is what the others are compared to.
 PAIRS = ["c/c", "ours/ours", "ours/c", "c/ours", "c/qemu", "none"]
@@ -38,6 +42,15 @@ JOBS = [
     Job("4q-randread-4k-qd32", "randread", "4k", 32, 20000, "null", 4),
     Job("4q-read-64k-qd32", "read", "64k", 32, 8000, "null", 4),
 ]
+
+
+def choose(every, patterns, whose=""):
+    """Those of the jobs whose name matches one of the patterns; all without patterns."""
+    found = [j for j in every if not patterns or any(fnmatch.fnmatch(j.name, p) for p in patterns)]
+    if not found:
+        raise Failure("no job %sis called %s" % (whose, " or ".join(patterns)))
+    return found
+
 
 # For --quick: few requests, and only these.
 QUICK = ["randread-4k-qd1", "randread-4k-qd32", "read-64k-qd32"]

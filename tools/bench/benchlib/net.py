@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """The network drivers: what a guest sends to dom0 and receives from it."""
 
-import fnmatch
 import json
 
 from . import jobs as names
@@ -28,6 +27,8 @@ JOBS = [
     Job("tcp-receive", "tcp-rx", 2400, "Mb/s", 400),
     Job("udp64-transmit", "udp-tx", 40000, "packets/s", 5000),
     Job("udp64-receive", "udp-rx", 40000, "packets/s", 5000),
+    Job("pktgen-transmit", "pktgen-tx", 40000, "packets/s", 5000),
+    Job("pktgen-receive", "pktgen-rx", 40000, "packets/s", 5000),
     Job("tcp-rr", "rr", 3000, "us", 500, True),
     Job("ping", "ping", 300, "us", 100, True),
 ]
@@ -44,10 +45,7 @@ class Profiled(profile.Profiled):
 
 def chosen_jobs(args):
     patterns = args.profile.split(",") if args.profile else args.only
-    found = [j for j in JOBS if not patterns or any(fnmatch.fnmatch(j.name, p) for p in patterns)]
-    if not found:
-        raise Failure("no job of the network's is called " + " or ".join(patterns))
-    return found
+    return names.choose(JOBS, patterns, "of the network's ")
 
 
 def chosen_pairs(args):

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0
 """Where the instructions of a request go: every one counted, by a plugin of QEMU's (insns.c)."""
 
-import fnmatch
 import glob
 import json
 import os
@@ -167,9 +166,7 @@ def write_json(path, profiles, count=100):
 
 
 def command(args, pairs):
-    chosen = [j for j in jobs.JOBS if any(fnmatch.fnmatch(j.name, p) for p in args.profile.split(","))]
-    if not chosen:
-        raise Failure("no job is called " + args.profile)
+    chosen = jobs.choose(jobs.JOBS, args.profile.split(","))
     requests = jobs.QUICK_REQUESTS if args.quick else REQUESTS
     lab, built = measure.prepare()
     boot = Profiled(lab, built, measure.Results(), measure.settings(args, pairs, chosen, requests),

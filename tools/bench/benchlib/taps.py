@@ -70,10 +70,7 @@ def chosen_taps(words):
 
 def chosen_jobs(args):
     patterns = args.profile.split(",") if args.profile else args.only
-    found = [j for j in JOBS if not patterns or any(fnmatch.fnmatch(j.name, p) for p in patterns)]
-    if not found:
-        raise Failure("no job of a tap is called " + " or ".join(patterns))
-    return found
+    return jobs.choose(JOBS, patterns, "of a tap ")
 
 
 def command(args):
