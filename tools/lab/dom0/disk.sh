@@ -29,7 +29,7 @@ disk_attach() {
 
 # disk_attach_only: the same without the wait.
 disk_attach_only() {
-	local access=w backend="script=${DISK_SCRIPT:-$LAB/block-lab}," word
+	local access=w backend="script=${DISK_SCRIPT:-$LAB/block-quick}," word
 	for word in "${@:4}"; do
 		case $word in
 		backend=*) backend="$word," ;;

@@ -50,6 +50,33 @@ hostile_addresses() {
 	done'
 }
 
+# hostile_program GUEST: prints the command by which `hostile netback --program` has the guest use XDP
+# programs on its interface.
+hostile_program() {
+	# shellcheck disable=SC2016
+	guest_run "$1" 'cat >/run/hostile-program <<"end"
+d=$(grep -l 00:16:3e:0a:00:01 /sys/class/net/eth*/address)
+d=${d%/address}
+n=${d##*/}
+attach() {
+	/lab/bin/xdp attach $n /lab/bin/xdp.verdicts
+}
+detach() {
+	/lab/bin/xdp detach $n
+}
+case $1 in
+attach) attach && cat $d/ifindex ;;
+detach) detach ;;
+replace) for i in 0 1 2 3 4 5 6 7 8 9; do attach || exit 1; done ;;
+cycle) for i in 0 1 2 3 4 5 6 7 8 9; do detach && { attach || attach || attach; } || exit 1; done ;;
+down | up) ip link set $n $1 ;;
+memory) for i in 0 1 2 3 4 5 6 7 8 9; do grep MemFree: /proc/meminfo; sleep 0.1; done |
+	sort -n -k 2 | tail -n 1 | tr -dc 0-9 ;;
+esac
+end'
+	echo "guestctl run $1 $((20 * LAB_STRETCH)) 'sh /run/hostile-program @'"
+}
+
 # streams_start GUEST ADDRESS: TCP both ways between the guest, which has that address, and dom0: each end
 # sends numbers, and the other one sees that none is missing or comes twice (not with `check`, which would
 # wait for them). streams_go_on: whether both

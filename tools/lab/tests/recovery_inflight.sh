@@ -41,6 +41,5 @@ wait_for 20 guest_run drv true
 check "each was sent again, once" counts_are "1 1 1"
 is "the data" "$(guest_run g 'dd if=/dev/xvdb bs=4k skip=512 count=1 iflag=direct 2>/dev/null | tr -d x | wc -c' | tr -d '\r ')" 0
 check "detach" disk_detach g xvdb
-
 guest_destroy drv
 check "the disk is closed" wait_for 20 dmsetup remove held

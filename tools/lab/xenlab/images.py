@@ -21,12 +21,13 @@ from .progress import command
 
 INITRD_MODULES = ["ext4", "nvme"]
 GUEST_MODULES = ["ext4", "xen-blkfront", "xen-netfront", "xen-evtchn", "xen-gntdev", "xen-gntalloc",
-                 "xen-privcmd", "xenfs", "loop", "brd", "null_blk", "bridge", "netconsole"]
+                 "xen-privcmd", "xenfs", "loop", "brd", "null_blk", "bridge", "netconsole",
+                 "pktgen"]
 # Directories of modules that dom0 has, below kernel/.
 DOM0_MODULES = ["drivers/block", "drivers/nvme", "drivers/md", "drivers/xen", "drivers/net/xen-netfront",
                 "drivers/net/xen-netback", "drivers/net/dummy", "drivers/net/tun", "drivers/scsi/scsi",
                 "drivers/scsi/sd_mod", "fs/ext4", "fs/jbd2", "fs/mbcache", "fs/xfs", "fs/configfs",
-                "fs/btrfs", "net/bridge", "net/802", "net/llc", "net/openvswitch", "net/nsh", "net/mpls",
+                "fs/btrfs", "net/bridge", "net/core/pktgen", "net/802", "net/llc", "net/openvswitch", "net/nsh", "net/mpls",
                 "net/psample", "net/netfilter", "net/ipv4/netfilter", "net/ipv6/netfilter", "lib", "crypto",
                 "arch", "block", "mm"]
 
