@@ -11,10 +11,13 @@ guest_run g 'mount -t tracefs none /sys/kernel/tracing; cd /sys/kernel/tracing &
 for d in xvdb xvdc; do
 	disk=$(lab_disk 64)
 	check "attach $d" disk_attach g "$disk" $d
-	guest_bg g $d "fio --name=v --filename=/dev/$d --size=24M --rw=randwrite --bs=256k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --verify_fatal=1 --output-format=terse"
+done
+for d in xvdb xvdc; do
+	guest_bg g $d "fio --name=v --filename=/dev/$d --size=12M --rw=randwrite --bs=256k --ioengine=libaio --iodepth=32 --direct=1 --verify=crc32c --verify_fatal=1 --output-format=terse"
 done
 most=0
 while [ "$(guest_run g 'ls /run/*.status 2>/dev/null | wc -l' | tr -d '\r')" != 2 ]; do
+	sleep 0.3
 	now=$(hostile grants "$(guest_domid g)" | awk '{ print $2 }')
 	most=$((now > most ? now : most))
 	((SECONDS < 200 * LAB_STRETCH)) || break

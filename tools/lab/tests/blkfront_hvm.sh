@@ -3,6 +3,7 @@
 # drives, and disks that are emulated still.
 # needs: bios
 # timeout: 240
+# cpus: 2
 swap_driver back "$MODULES_BACK" || bail "no back end"
 hda=$(lab_disk 16) hdc=$(lab_disk 16) xvdb=$(lab_disk 16)
 hvm_start() { # KERNEL PARAMETER

@@ -2,6 +2,7 @@
 # A tap in a domain of its own: its disk comes by our front end, goes on by our back end, and between the
 # two is a program. In a PV domain and in a PVH one.
 # timeout: 300
+# cpus: 2
 swap_driver back ours || bail "no back end"
 disk=$(lab_disk 64)
 guest_get g pv &

@@ -2,6 +2,7 @@
 # Our network drivers with each other and with the C ones at the other end, in a PV and in a PVH guest: an
 # interface is attached to the running guest, a file goes each way over TCP, it is detached.
 # timeout: 300
+# cpus: 2
 
 # drivers GUEST: the drivers that its interface has at the two ends.
 drivers() {

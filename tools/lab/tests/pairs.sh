@@ -2,6 +2,7 @@
 # Our drivers with each other and with the C ones at the other end, in a PV and in a PVH guest: a disk is
 # attached to the running guest, written, detached, attached again; the data is still there.
 # timeout: 240
+# cpus: 2
 DISK_SCRIPT=block
 
 # drivers GUEST: the drivers that its disk has at the two ends.

@@ -2,6 +2,7 @@
 # Our front end, a driver domain with our back end: it is destroyed, crashes and hangs under load, also
 # while it boots, and devmgr starts it again: a pause, no error.
 # timeout: 420
+# cpus: 2
 recovery_start --stuck $((10 * LAB_STRETCH))
 devmgr_says 10 '*watching domain*'
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0
 # The same with a spare that is booted: it takes over at once.
 # timeout: 420
+# cpus: 2
 recovery_start --stuck $((10 * LAB_STRETCH)) --spare
 for how in destroyed crashed hung; do
 	devmgr_says 60 '*spare:*ready*'

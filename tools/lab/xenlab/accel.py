@@ -15,7 +15,7 @@ MODES = {
               "-cpu", "Opteron_G3,-rdtscp,+svm,+npt"],
     "kvm": ["-accel", "kvm", "-cpu", "host"],
 }
-MEMORY, DOM0_MEMORY = 5120, 2048
+MEMORY, DOM0_MEMORY, CPUS = 5120, 2048, 2
 # dom0's, and one for each vCPU of a guest that has four: where they share one, a vCPU that waits for a
 # lock takes the time of the one that has it.
 PINNED = 5
@@ -30,7 +30,7 @@ def kernel_line(mode):
     return "mitigations=off" if mode == "fast" else ""
 
 
-def command(mode, pin=False, terminal=False):
+def command(mode, pin=False, terminal=False, cpus=CPUS):
     """QEMU's command line; /boot, /image and /run are the lab's directories inside the build root.
 
     The first serial port is Xen's console: a log, and a socket for its keys. The second carries
@@ -39,10 +39,12 @@ def command(mode, pin=False, terminal=False):
     xen = XEN_LINE.format(DOM0_MEMORY)
     if mode != "exact":
         xen += " " + XEN_FAST
-    if pin:
-        xen += " dom0_max_vcpus=1 dom0_vcpus_pin"
+    xen += " dom0_max_vcpus=1 dom0_vcpus_pin" if pin else " dom0_max_vcpus=%d" % CPUS
+    if cpus < CPUS:
+        # Xen's only: dom0 looks for its own in the machine's tables
+        xen += " maxcpus=%d" % cpus
     argv = ["qemu-system-x86_64"] + MODES[mode] + [
-        "-smp", str(PINNED if pin else 2), "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
+        "-smp", str(PINNED if pin else CPUS), "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
         "-vga", "none", "-monitor", "none",
         "-kernel", "/boot/xen", "-append", xen,
         "-initrd", "/boot/vmlinux %s %s,/boot/initrd" % (DOM0_LINE, kernel_line(mode))]

@@ -2,6 +2,7 @@
 """The command line."""
 
 import argparse
+import contextlib
 import os
 import signal
 import subprocess
@@ -9,7 +10,6 @@ import sys
 
 from . import accel, config, modules, payload, run, sandbox
 from .build import Lab
-from .parts import lock
 from .progress import Failure, kill_children, say, step
 
 EPILOG = """The cache is in ${XEN_LAB_CACHE:-/var/cache/xen-lab}. Documentation/lab.md says
@@ -41,6 +41,8 @@ def arguments():
     p = add("run", "run tests in dom0", True)
     p.add_argument("-v", "--verbose", action="store_true", help="show all that the tests print")
     debug(p)
+    p.add_argument("-j", "--jobs", type=int, default=1, metavar="N",
+                   help="boot so many hosts, and run as many tests at a time; each needs 5 GB of memory")
     p.add_argument("tests", nargs="*", metavar="TEST", help="a name in tools/lab/tests, or a file or directory")
     p = add("demo", "the demonstration: a disk served to running guests", True)
     debug(add("shell", "an interactive dom0", True))
@@ -89,7 +91,7 @@ def boots(args, lab, tests, without="", **kw):
     if built:
         step("modules", "built")
     given = {name: os.environ[name] for name in config.TEST_ENV if os.environ.get(name)}
-    return run.Run(lab, built, tests, mode, args.pin, verbose=getattr(args, "verbose", False),
+    return run.Run(lab, built, tests, mode, args.pin, verbose=getattr(args, "verbose", False), jobs=max(1, getattr(args, "jobs", 1)),
                    settings=dict(MODULES_FRONT=front, MODULES_BACK=back, **given), **kw)
 
 
@@ -110,10 +112,12 @@ def logs(args):
 
 def clean(args):
     ours = [modules.directory(), modules.directory(True)]
-    with lock():
+    with contextlib.ExitStack() as locks:
+        for where in ours:
+            locks.enter_context(modules.locked(where))
         for name in os.listdir(config.CACHE):
             if args.all or name == "logs" or os.path.join(config.CACHE, name) in ours:
-                if name != "lock":
+                if not name.startswith("lock-"):
                     sandbox.remove(os.path.join(config.CACHE, name))
     return 0
 

@@ -60,6 +60,11 @@ def cargo(lab):
     return ({"CARGO_HOME": "/cargo", "CARGO_TARGET_DIR": "/target"}, [(home, "/cargo"), (target, "/target")])
 
 
+def locked(where):
+    """Hold the lock of one of those directories."""
+    return lock("lock-" + os.path.basename(where), "another lab builds this checkout; waiting for it")
+
+
 def build(lab, terminal=True, without=""):
     """Build modules and tools; gives the directory with modules/, bin/ and guest/.
 
@@ -71,7 +76,7 @@ def build(lab, terminal=True, without=""):
     env["WITHOUT"] = without
     if lab.debug:
         env["LLVM"] = "1"
-    with lock("lock-" + os.path.basename(where), "another lab builds this checkout; waiting for it"):
+    with locked(where):
         argv = ["sh", "-c", SCRIPT]
         kw = dict(binds=lab.binds() + binds + [(config.TOP, "/src"), (where, "/build")], env=env)
         if terminal:

@@ -43,8 +43,8 @@ class Part:
 
 
 @contextlib.contextmanager
-def lock(name="lock", text="another lab is building; waiting for it"):
-    """Hold the cache's lock; it goes when the process does."""
+def lock(name, text):
+    """Hold one of the cache's locks; it goes when the process does."""
     os.makedirs(config.CACHE, exist_ok=True)
     with open(os.path.join(config.CACHE, name), "w") as f:
         try:
@@ -66,15 +66,16 @@ def _make(part):
                 return
         if _first_error:
             raise _first_error[0]
-        if not part.whole():
-            step(part.name, "building")
-            if os.path.exists(part.log):
-                os.unlink(part.log)
-            sandbox.remove(temporary)
-            os.makedirs(temporary)
-            part.build(part, temporary)
-            os.rename(temporary, part.path)
-            step(part.name, "done in %.1f s" % (time.monotonic() - began))
+        with lock("lock-" + part.name, "another lab builds %s; waiting for it" % part.name):
+            if not part.whole():
+                step(part.name, "building")
+                if os.path.exists(part.log):
+                    os.unlink(part.log)
+                sandbox.remove(temporary)
+                os.makedirs(temporary)
+                part.build(part, temporary)
+                os.rename(temporary, part.path)
+                step(part.name, "done in %.1f s" % (time.monotonic() - began))
         os.utime(part.path)
     except Exception as error:
         part.error = error
@@ -89,26 +90,22 @@ def make(parts):
     if all(p.whole() for p in parts):
         return
     os.makedirs(config.PARTS, exist_ok=True)
-    with lock():
-        for name in os.listdir(config.PARTS):
-            if name.endswith(".tmp"):
-                sandbox.remove(os.path.join(config.PARTS, name))
-        threads = [threading.Thread(target=_make, args=(p,), daemon=True) for p in parts]
+    threads = [threading.Thread(target=_make, args=(p,), daemon=True) for p in parts]
+    for thread in threads:
+        thread.start()
+    try:
         for thread in threads:
-            thread.start()
-        try:
-            for thread in threads:
-                while thread.is_alive():
-                    thread.join(0.5)
-                    if any(p.error for p in parts):
-                        kill_children()
-        except BaseException:
-            kill_children()
-            raise
-        if _first_error:
-            error = _first_error[0]
-            raise Failure("%s: %s" % (error.part, error)) if isinstance(error, Failure) else error
-        _forget_old(parts)
+            while thread.is_alive():
+                thread.join(0.5)
+                if any(p.error for p in parts):
+                    kill_children()
+    except BaseException:
+        kill_children()
+        raise
+    if _first_error:
+        error = _first_error[0]
+        raise Failure("%s: %s" % (error.part, error)) if isinstance(error, Failure) else error
+    _forget_old(parts)
 
 
 def _forget_old(parts):

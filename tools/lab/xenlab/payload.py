@@ -35,6 +35,7 @@ class Test:
                            if not line.startswith("#!") and "SPDX" not in line), "")
         self.limit = int(self._header(head, "timeout") or DEFAULT_LIMIT)
         self.expect = self._header(head, "expect-dmesg") or ""
+        self.cpus = int(self._header(head, "cpus") or 1)
         self.needs = (self._header(head, "needs") or "").split()
 
     @staticmethod

@@ -16,23 +16,23 @@ import time
 
 from . import accel, config, payload, sandbox
 from .ktap import Result
-from .progress import START, Failure, die_with_parent, say
+from .progress import START, Failure, before_others, die_with_parent, say
 
 BOOT_LIMIT = 150        # seconds until dom0 says that it is up; it takes 10 on a quiet machine
 GRACE = 60              # for dom0 to collect what a hanging test leaves
-MAX_BOOTS = 6           # boots for one run, retries and those after a wrecked dom0 together
+MAX_BOOTS = 6           # boots for one run, retries and those after a wrecked dom0 together, for each job
 
 
 class Boot:
     """One QEMU."""
 
-    def __init__(self, lab, directory, mode, pin):
-        self.directory = directory
-        argv = sandbox.inside(lab.root.path, accel.command(mode, pin), binds=[
+    def __init__(self, lab, directory, mode, pin, cpus=accel.CPUS, first=False):
+        self.directory, self.stretch = directory, 1
+        argv = sandbox.inside(lab.root.path, accel.command(mode, pin, cpus=cpus), binds=[
             (lab.boot.path, "/boot"), (lab.image.path, "/image"), (directory, "/run")])
-        self.child = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        self.child = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                       stderr=open(os.path.join(directory, "qemu.log"), "wb"),
-                                      preexec_fn=die_with_parent)
+                                      preexec_fn=before_others if first else die_with_parent)
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -49,6 +49,14 @@ class Boot:
     def line(self, limit):
         """The next line of results; None at the end; queue.Empty when limit seconds pass."""
         return self.lines.get(timeout=max(limit, 0.01))
+
+    def answer(self, text):
+        """A line for dom0's runner."""
+        try:
+            self.child.stdin.write((text + "\n").encode())
+            self.child.stdin.flush()
+        except OSError:
+            pass
 
     def keys(self, text):
         """Press keys on Xen's console (three Ctrl-a first): diagnostics into serial.log."""
@@ -109,13 +117,21 @@ def slot():
 
 
 class Run:
-    """A run of tests: boots as needed, results, summary."""
+    """A run of tests: boots as needed, results, summary.
 
-    def __init__(self, lab, built, tests, mode, pin=False, settings=None, verbose=False, plain=False):
+    With more than one job as many boots run at a time, of one CPU each: CPUs that share a core wait for
+    each other in every interrupt from one to the other. Tests that need two have a boot of their own,
+    which goes before the others.
+    """
+
+    def __init__(self, lab, built, tests, mode, pin=False, settings=None, verbose=False, plain=False, jobs=1):
         self.lab, self.built, self.tests, self.mode, self.pin = lab, built, tests, mode, pin
-        self.verbose, self.plain = verbose, plain
+        self.verbose, self.plain, self.jobs = verbose, plain, jobs
         self.settings = dict(settings or {})
-        self.results, self.notes, self.boots, self.stretch = [], [], 0, 1
+        self.results, self.notes, self.boots = [], [], 0
+        # what is not begun yet, by the number of CPUs; several threads take from it, with the lock
+        self.left, self.lock, self.held = {}, threading.RLock(), threading.local()
+        self.up = threading.Semaphore(0)
         stamp = time.strftime("%Y%m%d-%H%M%S")
         self.directory = os.path.join(config.LOGS, stamp)
         n = 1
@@ -128,11 +144,11 @@ class Run:
             os.unlink(link)
         os.symlink(os.path.basename(self.directory), link)
 
-    def prepare(self, directory, tests, shell=False):
+    def prepare(self, directory, tests, shell=False, cpus=accel.CPUS):
         os.makedirs(directory)
         # early messages of a PVH guest would switch its lockdep off
         early = "" if self.lab.debug else " earlyprintk=xen"
-        settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin), "LAB_SHELL": int(shell),
+        settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin), "LAB_CPUS": cpus, "LAB_SHELL": int(shell),
                     "LAB_CMDLINE": accel.kernel_line(self.mode) + early, "LAB_VERSION": self.lab.version,
                     # the debug kernel needs more for itself
                     "LAB_MEMORY": 2 if self.lab.debug else 1}
@@ -140,43 +156,75 @@ class Run:
         payload.make(directory, tests, settings, self.built, self.lab)
 
     def note(self, text):
-        self.notes.append(text)
+        with self.lock:
+            self.notes.append(text)
         say("# " + text)
 
     def run(self):
         """Run all the tests; gives whether all passed."""
-        with slot():
-            return self._run()
+        if self.jobs == 1:
+            self.left = {accel.CPUS: list(self.tests)}
+        else:
+            # the long ones first, so that all boots end at about the same time
+            tests = sorted(self.tests, key=lambda test: -test.limit)
+            self.left = {n: [t for t in tests if t.cpus == n] for n in (accel.CPUS, 1)}
+        others = min(self.jobs - 1, len(self.left.get(1, [])))
+        errors = []
 
-    def _run(self):
-        left, hung = list(self.tests), 0
-        while left and self.boots < MAX_BOOTS:
+        def boots(kinds):
+            try:
+                for cpus in kinds:
+                    if cpus > 1:
+                        # it goes before the others, whose time limits are stretched by how they boot
+                        for _ in range(others):
+                            self.up.acquire(timeout=BOOT_LIMIT)
+                    self._boots(cpus)
+            except Exception as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=boots, args=(kinds,), daemon=True)
+                   for kinds in [list(self.left)] + [[1]] * others]
+        with slot():
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        if errors:
+            raise errors[0]
+        for test in sum(self.left.values(), []):
+            result = Result(test.name)
+            result.fail("not run")
+            self._finish(result)
+        return self._summary()
+
+    def _boots(self, cpus):
+        """Boot, and again, until no test is left."""
+        hung = 0
+        while hung < 2:
+            with self.lock:
+                if not self.left[cpus] or self.boots >= MAX_BOOTS * self.jobs:
+                    return
+                self.boots += 1
+                number, tests = self.boots, list(self.left[cpus])
             began = time.monotonic()
-            self.boots += 1
-            directory = os.path.join(self.directory, "boot%d" % self.boots)
-            self.prepare(directory, left)
-            boot = Boot(self.lab, directory, self.mode, self.pin)
+            directory = os.path.join(self.directory, "boot%d" % number)
+            self.prepare(directory, tests, cpus=cpus)
+            boot = Boot(self.lab, directory, self.mode, self.pin, cpus, first=self.jobs > 1 and cpus > 1)
             try:
                 up = self._up(boot)
+                self.up.release()
                 if up:
                     say("# boot %d: dom0 is up after %.1f s%s" % (
-                        self.boots, time.monotonic() - began, "" if self.stretch == 1 or self.mode == "exact" else
-                        " (a slow machine: time limits are stretched by %d)" % self.stretch))
-                    left = self._tests(boot, left)
+                        number, time.monotonic() - began, "" if boot.stretch == 1 or self.mode == "exact" else
+                        " (a slow machine: time limits are stretched by %d)" % boot.stretch))
+                    self._tests(boot, number, self.left[cpus])
             finally:
                 boot.stop(15 if not sys.exc_info()[0] else 0)
                 boot.logs()
             if not up:
                 hung += 1
-                if hung > 1:
-                    self.note("boot %d did not come up either: giving up" % self.boots)
-                    break
-                self.note("boot %d did not come up: the boot is retried (%s)" % (self.boots, directory))
-        for test in left:
-            result = Result(test.name)
-            result.fail("not run: dom0 did not come up" if hung > 1 else "not run")
-            self._finish(result)
-        return self._summary()
+                self.note("boot %d did not come up%s (%s)" % (
+                    number, ": the boot is retried" if hung < 2 else " either: giving up", directory))
 
     def _up(self, boot, limit=BOOT_LIMIT):
         until = time.monotonic() + limit * (3 if self.mode == "exact" or self.lab.debug else 1)
@@ -189,14 +237,14 @@ class Run:
             if line is None or line.startswith("#lab broken"):
                 return False
             if line.startswith("#lab up "):
-                self.stretch = int(line.split(" ")[2])
+                boot.stretch = int(line.split(" ")[2])
                 if self.mode == "exact":
-                    self.stretch = 5    # virtual seconds take longer than real ones
+                    boot.stretch = 5    # virtual seconds take longer than real ones
                 return True
 
-    def _tests(self, boot, tests):
-        """Take the results of tests from a boot; gives the tests that it did not come to."""
-        left, result, grace = list(tests), None, GRACE * self.stretch
+    def _tests(self, boot, number, left):
+        """Give a boot tests until none is left, or it cannot go on, and take their results."""
+        result, grace = None, GRACE * boot.stretch
         until = time.monotonic() + grace
         while True:
             try:
@@ -206,26 +254,30 @@ class Run:
                 if result:
                     result.fail("dom0 no longer answers")
                     self._finish(result)
-                    left.pop(0)
-                self.note("boot %d: dom0 hangs; killed" % self.boots)
-                return left
+                self.note("boot %d: dom0 hangs; killed" % number)
+                return
             if line is None:
                 if result:
                     result.fail("dom0 died")
                     self._finish(result)
-                    left.pop(0)
-                self.note("boot %d: dom0 died" % self.boots)
-                return left
+                self.note("boot %d: dom0 died" % number)
+                return
             word = line.split(" ")
             if not line.startswith("#lab "):
                 if result:
                     self._show(result.line(line), line)
-            elif word[1] == "begin":
-                result = Result(word[2])
-                say("%s" % word[2])
-                until = time.monotonic() + left[0].limit * self.stretch + grace
+            elif word[1] == "ready":
+                with self.lock:
+                    test = left.pop(0) if left else None
+                if test:
+                    result = Result(test.name)
+                    self._say(test.name)
+                    boot.answer(test.name)
+                    until = time.monotonic() + test.limit * boot.stretch + grace
+                else:
+                    boot.answer("")
             elif word[1] == "note":
-                self.note("boot %d: %s" % (self.boots, " ".join(word[2:])))
+                self.note("boot %d: %s" % (number, " ".join(word[2:])))
             elif word[1] == "complaint":
                 result.fail(" ".join(word[3:]))
             elif word[1] == "end":
@@ -233,24 +285,31 @@ class Run:
                 result.end(word[3])
                 self._finish(result)
                 result = None
-                left.pop(0)
                 until = time.monotonic() + grace
             elif word[1] == "reboot":
                 if left:
-                    self.note("boot %d ends here, for the test before may have harmed dom0" % self.boots)
+                    self.note("boot %d ends here, for the test before may have harmed dom0" % number)
             elif word[1] == "done":
-                return left
+                return
+
+    def _say(self, text):
+        """Print a line; where several tests run at a time, when the one that it is about has ended."""
+        if self.jobs == 1:
+            say(text)
+        else:
+            self.held.lines = getattr(self.held, "lines", []) + [text]
 
     def _show(self, kind, line):
         if self.plain:
             shown = re.sub(r"^ok \d+ - ", "ok      ", re.sub(r"^not ok \d+ - ", "FAILED  ", line))
             if kind or line.startswith("#"):
-                say(shown)
+                self._say(shown)
         elif self.verbose or kind or line.startswith("#"):
-            say("    " + line)
+            self._say("    " + line)
 
     def _finish(self, result):
-        self.results.append(result)
+        with self.lock:
+            self.results.append(result)
         os.makedirs(self.directory, exist_ok=True)
         with open(os.path.join(self.directory, result.name + ".ktap"), "w") as f:
             f.write("\n".join(result.lines) + "\n")
@@ -259,8 +318,11 @@ class Run:
             text += ", %d skipped" % result.skipped
         if result.failed:
             text += ", %d FAILED" % result.failed
-        say("  %s: %s%s" % (result.name, text,
-                            "" if result.seconds is None else " (%.1f s)" % result.seconds))
+        self._say("  %s: %s%s" % (result.name, text,
+                                  "" if result.seconds is None else " (%.1f s)" % result.seconds))
+        if self.jobs > 1:
+            say("\n".join(self.held.lines))
+            self.held.lines = []
 
     def _summary(self):
         say("# %.0f s in all" % (time.monotonic() - START))

@@ -109,7 +109,7 @@ fn one(vif: &mut Vif, seed: u64, batch: u64, all: &mut Account) -> Result {
         vif.send(&frame, &cuts)?;
         wanted.push((number, sent));
     }
-    let until = Instant::now() + Duration::from_secs(3);
+    let until = Instant::now() + vif.timeout;
     while !wanted.is_empty() {
         while let Some(sent) = vif.next()? {
             let frame = vif.copy(&sent)?;

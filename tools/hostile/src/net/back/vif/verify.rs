@@ -61,7 +61,7 @@ impl Vif {
     /// come before.
     pub(crate) fn echo_answer(&mut self, number: u16, sent: &[u8]) -> Result {
         let mut other = false;
-        let got = self.frame(Duration::from_secs(3), |f| match f {
+        let got = self.frame(self.timeout, |f| match f {
             Frame::EchoReply(n, bytes) if n == number => {
                 let same = bytes == sent;
                 other |= !same;

@@ -83,7 +83,7 @@ impl Vif {
         let frame = frames::echo_request(self.way, number, &sent);
         let requests = self.cut(&frame, cuts);
         self.expect("an echo request", &requests, &[], &[status::OKAY])?;
-        let got = self.frame(Duration::from_secs(3), |f| match f {
+        let got = self.frame(self.timeout(), |f| match f {
             Frame::EchoReply(n, bytes) if n == number => Some(bytes),
             _ => None,
         })?;
