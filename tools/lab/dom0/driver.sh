@@ -26,6 +26,14 @@ swap_driver() {
 	esac
 }
 
+# back_queues N: so many queues dom0's back ends offer from now on, however many CPUs dom0 has.
+back_queues() {
+	local f
+	for f in /sys/module/{blkback,xen_blkback,netback,xen_netback}/parameters/max_queues; do
+		[ ! -e "$f" ] || echo "$1" >"$f" || return 1
+	done
+}
+
 # driver_now back|net: which one is loaded.
 driver_now() {
 	cat "$LAB_STATE/$1" 2>/dev/null || echo none

@@ -24,7 +24,7 @@ for back in ours c; do
 	guest_bg g load "$verify --name=v --rw=randwrite --bsrange=4k-128k --size=16M --offset_increment=32M --numjobs=2 --iodepth=16 --fsync=32 --loops=2"
 	sleep 3
 	check "save" timeout 120 xl save g "$saved"
-	swap_driver back $back || bail "no back end $back"
+	swap_driver back $back && back_queues 2 || bail "no back end $back"
 	check "restore under $back" timeout 120 xl restore "$saved"
 	rm -f "$saved"
 	guest_attached g

@@ -2,7 +2,7 @@
 # Several hardware queues, each with a ring of its own; rings of several pages.
 # timeout: 300
 . /payload/tests/blkfront.inc
-swap_driver back "$MODULES_BACK" || bail "no back end"
+swap_driver back "$MODULES_BACK" && back_queues 2 || bail "no back end"
 guest_start g pv modules=ours vcpus=2 || bail "no guest"
 id=$(guest_domid g)
 disk=$(lab_disk 64)

@@ -642,7 +642,8 @@ def main():
         # The child keeps the disk; or, of exec, nobody does.
         attach("interpose")
         if os.fork() == 0:
-            time.sleep(3)
+            while os.path.exists(a.stall):
+                time.sleep(0.1)
             print("child ends", flush=True)
         os._exit(0)
     elif a.what == "exec":

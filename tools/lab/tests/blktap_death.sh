@@ -3,6 +3,7 @@
 # timeout: 480
 # expect-dmesg: has broken the rules of its rings
 swap_driver back ours || bail "no back end"
+back_queues 2
 driver_load blktap || bail "no taps"
 . /payload/tests/blktap.inc
 guest_start g pv vcpus=2 || bail "no guest"

@@ -22,15 +22,16 @@ check_fails "rmmod is refused while there is a tap" rmmod blktap
 check "remove" tap set "$id" "$n" remove
 check "rmmod" rmmod blktap
 check "insmod again" driver_load blktap
-python3 -c 'import time; f = open("/dev/blktap", "rb+", buffering=0); time.sleep(3)' &
-sleep 1
+exec {file}<>/dev/blktap
 check_fails "rmmod is refused while a file is open" rmmod blktap
-wait $!
+exec {file}>&-
 
 # Who has a disk.
-tap_start fork "$id" "$n"
-sleep 1
+touch "$stall"
+tap_start fork "$id" "$n" --stall "$stall"
+wait_for 20 tap_over
 check_fails "a child keeps the disk" eval '[ "$(tap info "$id" "$n" pid)" = 0 ]'
+rm "$stall"
 check "... until it ends" wait_for 20 eval '[ "$(tap info "$id" "$n" pid)" = 0 ]'
 tap_start exec "$id" "$n"
 check "another program in the same process has not" wait_for 2 eval '[ "$(tap info "$id" "$n" pid)" = 0 ]'

@@ -36,7 +36,7 @@ load="guestctl run g 60 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 50 ]; do sleep 
 # The poke that is still in flight has the console for its 20 s.
 irqs="guestctl run g 60 \"awk '/blkif/ { n += \\\$2 + \\\$3 } END { print n + 0 }' /proc/interrupts\""
 ulimit -n 16384
-results_of hostile back ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-1000}" --timeout $((10 * LAB_STRETCH)) --poke "$poke" --reread "$reread" --load "$load" --irqs "$irqs" $tolerant
+results_of hostile back ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-500}" --timeout $((10 * LAB_STRETCH)) --poke "$poke" --reread "$reread" --load "$load" --irqs "$irqs" $tolerant
 
 check "innocent disk still serves" guest_run g 'dd if=/dev/xvda bs=64k count=16 iflag=direct | cmp - /tmp/data'
 stopped=$(guest_dmesg g | grep -ciE 'disabled for further use|broke the protocol')

@@ -5,7 +5,7 @@
 # The guest has three disks: xvda, served to an ordinary front end, is innocent and has to go on;
 # xvdb is the hostile one's; xvdc is like it, but read-only. `hostile` speaks for the last two.
 
-count=${FUZZ_COUNT:-1000}
+count=${FUZZ_COUNT:-500}
 [ "$MODULES_BACK" = ours ] || tolerant=--tolerant
 
 grants() {
@@ -45,7 +45,7 @@ leaking() {
 	done
 }
 
-swap_driver back "$MODULES_BACK" || bail "no back end"
+swap_driver back "$MODULES_BACK" && back_queues 2 || bail "no back end"
 guest_start g pv modules=none || bail "no guest"
 guest_run g "$free_at_once"
 id=$(guest_domid g)

@@ -30,7 +30,7 @@ disabled() {
 	guest_dmesg g | grep -c 'interface disabled'
 }
 ulimit -n 16384
-hostile netback ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-2000}" \
+hostile netback ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-1000}" \
 	--timeout $((10 * LAB_STRETCH)) $tolerant ${program:+--program "$program"} >/run/hostile.out || echo "# status $?" >>/run/hostile.out
 results_of cat /run/hostile.out
 if [ "$MODULES_FRONT" = ours ]; then

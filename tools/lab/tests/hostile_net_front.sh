@@ -5,7 +5,7 @@
 # Guest g has three interfaces on the bridge, without a driver: `hostile` speaks for them. Guest n, on
 # the same bridge, is innocent, and goes on fetching a file.
 
-count=${FUZZ_COUNT:-2000}
+count=${FUZZ_COUNT:-1000}
 [ "$MODULES_BACK" = ours ] || tolerant=--tolerant
 
 # settled WANT: the grants come to be WANT.

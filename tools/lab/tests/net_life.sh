@@ -37,6 +37,7 @@ mkdir -p /run/www
 dd if=/dev/zero of=/run/www/big bs=1M count=64 2>/dev/null
 net_bridge
 busybox httpd -p 8080 -h /run/www
+back_queues 2
 check "attach" net_attach g 30
 node=/local/domain/$(guest_domid g)/device/vif/0
 is "two queues" "$(xenstore-read "$node/multi-queue-num-queues" 2>/dev/null)" 2

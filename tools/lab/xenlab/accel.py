@@ -39,12 +39,10 @@ def command(mode, pin=False, terminal=False, cpus=CPUS):
     xen = XEN_LINE.format(DOM0_MEMORY)
     if mode != "exact":
         xen += " " + XEN_FAST
-    xen += " dom0_max_vcpus=1 dom0_vcpus_pin" if pin else " dom0_max_vcpus=%d" % CPUS
-    if cpus < CPUS:
-        # Xen's only: dom0 looks for its own in the machine's tables
-        xen += " maxcpus=%d" % cpus
+    if pin:
+        xen += " dom0_max_vcpus=1 dom0_vcpus_pin"
     argv = ["qemu-system-x86_64"] + MODES[mode] + [
-        "-smp", str(PINNED if pin else CPUS), "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
+        "-smp", str(PINNED if pin else cpus), "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
         "-vga", "none", "-monitor", "none",
         "-kernel", "/boot/xen", "-append", xen,
         "-initrd", "/boot/vmlinux %s %s,/boot/initrd" % (DOM0_LINE, kernel_line(mode))]
