@@ -2,6 +2,7 @@
 # A network back end that misbehaves in every way we know; the front end gives that interface up, leaks
 # nothing.
 # timeout: 300
+# cpus: 2
 #
 # `hostile netback` serves interfaces of its own to a guest with an ordinary front end, sends to them
 # and looks at what comes back, and counts the guest's grants after each. eth0, served by dom0's back
@@ -14,7 +15,7 @@ guest_start g pv modules=none vcpus=2 || bail "no guest"
 guest_run g "$free_at_once"
 guest_net_driver g "$MODULES_FRONT" || bail "no front end"
 mkdir -p /run/www
-dd if=/dev/urandom of=/run/www/file bs=64k count=8 2>/dev/null
+dd if=/dev/urandom of=/run/www/file bs=64k count=4 2>/dev/null
 sum=$(sha256sum /run/www/file | cut -d' ' -f1)
 net_bridge
 busybox httpd -p 8080 -h /run/www
@@ -22,7 +23,7 @@ check "innocent interface appears" net_attach g 30 || bail "no innocent interfac
 guest_bg g innocent "n=0
 	while [ ! -e /tmp/stop ]; do
 		wget -q -O - http://10.9.0.1:8080/file | sha256sum | grep -q $sum || exit 1
-		n=\$((n + 1)); sleep 1
+		n=\$((n + 1)); sleep 2
 	done; echo \$n"
 hostile_addresses g
 [ "$MODULES_FRONT" != ours ] || program=$(hostile_program g)

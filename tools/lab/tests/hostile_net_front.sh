@@ -46,7 +46,7 @@ if [ "$MODULES_BACK" = ours ]; then
 	driver_load rust_xenbus && insmod /payload/modules/netback.ko $drain
 else
 	modprobe xen-netback $drain
-fi || bail "no back end"
+fi && back_queues 2 || bail "no back end"
 (guest_start g pv modules=none) & (guest_start n pv modules=none) & wait
 for g in g n; do
 	guest_alive $g || bail "guest $g does not start"
