@@ -46,7 +46,12 @@ hostile_addresses() {
 			n=${d##*/}
 			read -r address <$d/address && [ $address = 00:16:3e:0a:00:01 ] &&
 				read -r flags <$d/flags && [ $flags = 0x1002 ] &&
-				ip addr add 10.10.0.2/24 dev $n && ip link set $n up
+				ip addr add 10.10.0.2/24 dev $n || continue
+			# One that is about to go must not be the way to where the new one leads.
+			for old in /sys/class/net/eth*; do
+				[ $old = $d ] || ip addr del 10.10.0.2/24 dev ${old##*/}
+			done
+			ip link set $n up
 		done 2>/dev/null; sleep 0.05
 	done'
 }
