@@ -42,14 +42,11 @@ net_attach() {
 # interface comes with the address that `hostile netback` gives it.
 hostile_addresses() {
 	guest_bg "$1" addresses 'while [ ! -e /tmp/stop ]; do
-		set --
 		for d in /sys/class/net/eth*; do
-			read -r address <$d/address && [ $address = 00:16:3e:0a:00:01 ] && set -- "$@" $d
-		done 2>/dev/null
-		# Not while there is one that is about to go: packets might take that way.
-		[ $# = 1 ] && read -r flags <$1/flags && [ $flags = 0x1002 ] &&
-			ip addr add 10.10.0.2/24 dev ${1##*/} && ip link set ${1##*/} up
-		sleep 0.05
+			n=${d##*/}
+			[ "$(cat $d/address 2>/dev/null)" = 00:16:3e:0a:00:01 ] && [ "$(cat $d/flags)" = 0x1002 ] &&
+				ip addr add 10.10.0.2/24 dev $n && ip link set $n up
+		done; sleep 0.05
 	done'
 }
 
