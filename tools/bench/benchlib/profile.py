@@ -10,7 +10,7 @@ from . import BENCH, areas, jobs, measure, svg
 from .report import layout
 from .symbols import Symbols, level
 from xenlab import accel, sandbox
-from xenlab.progress import Failure, say
+from xenlab.progress import say
 
 # dom0's vCPU is pinned to CPU 0, the guest's to CPU 1; Xen works on whichever it is called on.
 PARTS = ["guest user", "guest kernel", "guest Xen", "dom0 user", "dom0 kernel", "dom0 Xen"]

@@ -167,14 +167,14 @@ class Run:
         else:
             # the long ones first, so that all boots end at about the same time
             tests = sorted(self.tests, key=lambda test: -test.limit)
-            self.left = {n: [t for t in tests if t.cpus == n] for n in (accel.CPUS, 1)}
+            self.left = {accel.CPUS: [t for t in tests if t.cpus > 1], 1: [t for t in tests if t.cpus == 1]}
         others = min(self.jobs - 1, len(self.left.get(1, [])))
         errors = []
 
         def boots(kinds):
             try:
                 for cpus in kinds:
-                    if cpus > 1:
+                    if cpus > 1 and self.left[cpus]:
                         # it goes before the others, whose time limits are stretched by how they boot
                         for _ in range(others):
                             self.up.acquire(timeout=BOOT_LIMIT)
