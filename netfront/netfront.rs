@@ -99,6 +99,8 @@ struct State {
     rings: Option<Rings>,
     /// Closed only to be connected anew.
     again: bool,
+    /// The back end has been `Connected` since the rings were made.
+    served: bool,
 }
 
 #[vtable]
@@ -142,11 +144,10 @@ impl Driver for Netfront {
             Ok(FrontAction::Resize) => this.served(),
             Ok(FrontAction::Close) => this.close(dev, other),
             Ok(FrontAction::Nothing) if other == XenbusState::Closed => this.disconnect(),
-            // Nobody serves the rings for the moment.
             Ok(FrontAction::Nothing)
                 if matches!(other, XenbusState::InitWait | XenbusState::Unknown) =>
             {
-                this.interface.shared().net.set_carrier(false);
+                this.unserved(other);
             }
             // A back end that is connected to what was here before will see us and start again.
             Ok(FrontAction::Nothing | FrontAction::Connect | FrontAction::PublishAndConnect) => {}
@@ -226,6 +227,7 @@ impl Netfront {
         let mut state = self.state.lock();
         state.rings = None;
         state.again = false;
+        state.served = false;
         let shared = self.interface.shared();
         shared.set_offer(&offer);
         let rings = Rings::start(dev, &self.interface, &offer).map_err(failed("making rings"))?;
@@ -258,10 +260,11 @@ impl Netfront {
     /// The back end serves the rings; or does so again.
     fn served(&self) {
         let shared = self.interface.shared();
-        let state = self.state.lock();
+        let mut state = self.state.lock();
         if state.rings.is_none() || shared.is_broken() {
             return;
         }
+        state.served = true;
         if !shared.net.has_carrier() {
             shared.net.set_carrier(true);
             if shared.is_broken() {
@@ -273,6 +276,15 @@ impl Netfront {
         }
         drop(state);
         shared.net.notify_peers();
+    }
+
+    /// Nobody serves the rings for the moment: the back end is away. One in `InitWait` that has not been
+    /// `Connected` is still on its way there, and may be so any moment.
+    fn unserved(&self, other: XenbusState) {
+        let served = core::mem::take(&mut self.state.lock().served);
+        if served || other == XenbusState::Unknown {
+            self.interface.shared().net.set_carrier(false);
+        }
     }
 
     /// Has both ends start again if the back end, which was another one when the rings were made, does

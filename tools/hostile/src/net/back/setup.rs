@@ -51,6 +51,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         state_back,
     ),
     Scenario::new(
+        "state-waits",
+        "InitWait again before it is Connected: served as soon as there are rings",
+        state_waits,
+    ),
+    Scenario::new(
         "state-away",
         "InitWait while connected: nothing is sent; Connected: served",
         state_away,
@@ -230,14 +235,30 @@ fn state_back(lab: &mut Lab) -> Result<Outcome> {
     Ok(Passed)
 }
 
+fn state_waits(lab: &mut Lab) -> Result<Outcome> {
+    lab.with(|vif| {
+        vif.offer()?;
+        vif.set_state(INIT_WAIT)?;
+        vif.attach()?;
+        for _ in 0..3 {
+            vif.set_state(INIT_WAIT)?;
+            vif.serve_for(Duration::from_millis(100))?;
+        }
+        vif.verify()?;
+        vif.set_state(CONNECTED)?;
+        vif.verify()
+    })
+}
+
 fn state_away(lab: &mut Lab) -> Result<Outcome> {
     lab.with(|vif| {
         vif.connect()?;
         vif.verify()?;
         for _ in 0..2 {
-            vif.set_state(INIT_WAIT)?;
             let until = Instant::now() + vif.timeout;
             loop {
+                vif.set_state(INIT_WAIT)?;
+                vif.serve_for(Duration::from_millis(200))?;
                 vif.frames.clear();
                 for _ in 0..5 {
                     vif.send(&frames::arp_request(vif.way()), &[])?;
@@ -248,6 +269,9 @@ fn state_away(lab: &mut Lab) -> Result<Outcome> {
                 }
                 let late = Instant::now() >= until;
                 ensure!(!late, "it sends to a back end that is away");
+                // Perhaps it has not seen Connected yet, and takes this for the InitWait before that.
+                vif.set_state(CONNECTED)?;
+                vif.serve_for(Duration::from_millis(200))?;
             }
             vif.set_state(CONNECTED)?;
             vif.verify()?;
