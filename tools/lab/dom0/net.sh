@@ -44,9 +44,10 @@ hostile_addresses() {
 	guest_bg "$1" addresses 'while [ ! -e /tmp/stop ]; do
 		for d in /sys/class/net/eth*; do
 			n=${d##*/}
-			[ "$(cat $d/address 2>/dev/null)" = 00:16:3e:0a:00:01 ] && [ "$(cat $d/flags)" = 0x1002 ] &&
+			read -r address <$d/address && [ "$address" = 00:16:3e:0a:00:01 ] &&
+				read -r flags <$d/flags && [ "$flags" = 0x1002 ] &&
 				ip addr add 10.10.0.2/24 dev $n && ip link set $n up
-		done; sleep 0.05
+		done 2>/dev/null; sleep 0.05
 	done'
 }
 
