@@ -47,7 +47,12 @@ pub(crate) struct Device {
     pub kind: String,
     /// The sort of back end, such as `phy`; of an interface nothing.
     pub backend: String,
+    /// The guest is told to show its back end nothing but the data.
+    pub untrusted: bool,
 }
+
+/// What stands in a line for a device that is not trusted.
+const UNTRUSTED: &str = "untrusted";
 
 impl Device {
     /// Reads the device whose back end's directory is `back`; `None` while its description is not
@@ -64,7 +69,7 @@ impl Device {
         let (Some(dev), Some(params), Some(mode)) = (dev, params, mode) else {
             return Ok(None);
         };
-        let device = Device {
+        let mut device = Device {
             sort,
             guest,
             number,
@@ -75,7 +80,11 @@ impl Device {
             script: get("script")?.unwrap_or_default(),
             kind: get("device-type")?.unwrap_or_default(),
             backend: get("type")?.unwrap_or_default(),
+            untrusted: false,
         };
+        // A driver domain cannot see all that the guests' directories hold, and need not.
+        let trusted = store.read_opt(&format!("{}/trusted", device.front()));
+        device.untrusted = trusted.ok().flatten().as_deref() == Some("0");
         Ok(device.is_sound().then_some(device))
     }
 
@@ -149,6 +158,9 @@ impl Device {
         if !self.script.is_empty() && !self.script.ends_with("/scripts/block") {
             spec += &format!(",script={}", self.script);
         }
+        if self.untrusted {
+            spec += ",untrusted";
+        }
         // The last one, since it takes all that follows.
         spec + ",target=" + &self.params
     }
@@ -156,22 +168,22 @@ impl Device {
     /// The line that it is remembered as; [`Device::parse`] undoes it.
     pub(crate) fn line(&self) -> String {
         [
-            &self.back,
+            self.back.as_str(),
             &self.dev,
             &self.params,
             &self.mode,
             &self.script,
             &self.kind,
             &self.backend,
+            if self.untrusted { UNTRUSTED } else { "" },
         ]
-        .map(String::as_str)
         .join("\t")
     }
 
     /// Reads a line; `None` if it is not one of [`Device::line`].
     pub(crate) fn parse(line: &str) -> Option<Self> {
         let words: Vec<_> = line.split('\t').map(String::from).collect();
-        let [back, dev, params, mode, script, kind, backend] = words.try_into().ok()?;
+        let [back, dev, params, mode, script, kind, backend, trust] = words.try_into().ok()?;
         let (sort, guest, number) = place(&back)?;
         let device = Device {
             sort,
@@ -184,6 +196,7 @@ impl Device {
             script,
             kind,
             backend,
+            untrusted: trust == UNTRUSTED,
         };
         device.is_sound().then_some(device)
     }
@@ -216,6 +229,7 @@ pub(crate) mod tests {
             script: "/etc/xen/scripts/block".into(),
             kind: "disk".into(),
             backend: "phy".into(),
+            untrusted: false,
         }
     }
 
@@ -234,13 +248,14 @@ pub(crate) mod tests {
             script: "/etc/xen/scripts/block-tap".into(),
             kind: "cdrom".into(),
             params: "cow:base=/a,delta=/b c".into(),
+            untrusted: true,
             ..plain
         };
         assert!(!odd.is_plain());
         assert_eq!(
             odd.spec("drv"),
             "format=raw,vdev=xvdb,access=r,backend=drv,backendtype=phy,devtype=cdrom,\
-             script=/etc/xen/scripts/block-tap,target=cow:base=/a,delta=/b c"
+             script=/etc/xen/scripts/block-tap,untrusted,target=cow:base=/a,delta=/b c"
         );
     }
 
@@ -254,10 +269,11 @@ pub(crate) mod tests {
         };
         assert_eq!(Device::parse(&bare.line()), Some(bare));
         let vif = Device::parse(
-            "/local/domain/4/backend/vif/7/0\tvif0\t00:16:3e:09:00:01\t-\tvif-bridge\t\t",
+            "/local/domain/4/backend/vif/7/0\tvif0\t00:16:3e:09:00:01\t-\tvif-bridge\t\t\tuntrusted",
         )
         .unwrap();
         assert_eq!(vif.key(), (7, Sort::Vif, 0));
+        assert!(vif.untrusted && !disk.untrusted);
         assert_eq!(vif.front(), "/local/domain/7/device/vif/0");
         assert_eq!(vif.record(), "/libxl/7/device/vif/0");
         assert_eq!(vif.back_in(5), "/local/domain/5/backend/vif/7/0");

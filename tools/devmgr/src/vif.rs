@@ -12,6 +12,9 @@ use xen::DomId;
 /// Nodes of the record that are not the back end's.
 const OF_RECORD: [&str; 3] = ["frontend", "backend", "state"];
 
+/// The node in the front end's directory that is the back end's domain's, whose hotplug script writes it.
+const MTU: &str = "mtu";
+
 /// Gives the interface the back end `new`, in the domain `domid`, in one step.
 pub(crate) fn attach(
     store: &mut Store,
@@ -40,7 +43,7 @@ pub(crate) fn attach(
         let mut kept = Vec::new();
         for (key, value) in leaves(store, &front)? {
             let perms = store.perms(&format!("{front}/{key}"))?;
-            if perms.first().is_some_and(|owner| owner.domid == 0) {
+            if key != MTU && perms.first().is_some_and(|owner| owner.domid == 0) {
                 kept.push((key, value));
             }
         }
@@ -62,6 +65,7 @@ pub(crate) fn attach(
             ("backend", back.as_str()),
             ("backend-id", &id),
             ("state", "1"),
+            ("trusted", if old.untrusted { "0" } else { "1" }),
         ];
         let named = described
             .iter()
@@ -78,6 +82,9 @@ pub(crate) fn attach(
         for (key, value) in &kept {
             put(store, &format!("{front}/{key}"), value, &read_only)?;
         }
+        let mtu = described.iter().find(|(key, _)| key == MTU);
+        let mtu = mtu.map_or("", |(_, value)| value);
+        put(store, &format!("{front}/{MTU}"), mtu, &of_back)?;
         store.write(&format!("{record}/backend"), back)
     })
 }

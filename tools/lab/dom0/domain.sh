@@ -1,16 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0
 # Driver domains, and devmgr, which starts them again.
 
-# driver_domain_start NAME DISK [pvh] [KEY=VALUE...]: a PV guest, or a PVH one, that serves disks to others
-# (backend=NAME), with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. Further
-# settings are those of guest_start; its configuration file is $LAB_STATE/guests/NAME/cfg.
+# driver_domain_start NAME DISK [pvh] [net=NUMBER] [KEY=VALUE...]: a PV guest, or a PVH one, that serves disks to
+# others (backend=NAME), with the drivers that the run asks for at both of its ends. Its xvda is dom0's DISK. With
+# net= it serves interfaces, too, on a bridge xenbr0 of its own, on which there is an interface of its own on
+# dom0's bridge, with that number in its address. Further settings are those of guest_start; its configuration
+# file is $LAB_STATE/guests/NAME/cfg.
 driver_domain_start() {
-	local name=$1 disk=$2 type=pv ramdisk=$LAB_STATE/driver.cpio
+	local name=$1 disk=$2 type=pv ramdisk=$LAB_STATE/driver.cpio serves= config=driver_domain=1
 	shift 2
 	[ "$1" != pvh ] || { type=pvh; shift; }
+	case $1 in
+	net=*)
+		net_bridge || return 1
+		serves=/net
+		config+=$'\n'"vif=['mac=00:16:3e:09:00:$(printf %02x "${1#net=}"),bridge=xenbr0']"
+		shift ;;
+	esac
 	[ -e "$ramdisk" ] || cat /guest/guest.cpio /guest/driver.cpio /payload/guest.cpio >"$ramdisk" || return 1
-	guest_start "$name" "$type" modules=none ramdisk="$ramdisk" config='driver_domain=1' \
-		append="lab.driver=$MODULES_FRONT/$MODULES_BACK" \
+	guest_start "$name" "$type" modules=none ramdisk="$ramdisk" config="$config" \
+		append="lab.driver=$MODULES_FRONT/$MODULES_BACK$serves" \
 		disk="format=raw,backendtype=phy,vdev=xvda,access=w,target=$disk" "$@" || return 1
 	wait_for 30 driver_domain_beats "$name"
 }

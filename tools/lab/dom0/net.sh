@@ -2,10 +2,11 @@
 # Network interfaces. dom0 has a bridge, xenbr0, with the address 10.9.0.1; a guest's interface gets
 # another one of that network.
 
-# net_bridge: make the bridge, if it is not there.
+# net_bridge: make the bridge, if it is not there. Its address is its own: it has no network card that would give
+# it one, and that of a vif is also that of a vif in a driver domain.
 net_bridge() {
 	[ -d /sys/class/net/xenbr0 ] || {
-		modprobe bridge && ip link add xenbr0 type bridge && ip addr add 10.9.0.1/24 dev xenbr0 &&
+		modprobe bridge && ip link add xenbr0 address 00:16:3e:09:ff:01 type bridge && ip addr add 10.9.0.1/24 dev xenbr0 &&
 			ip link set lo up && ip link set xenbr0 up
 	}
 }

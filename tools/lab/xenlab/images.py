@@ -147,7 +147,7 @@ def build_driver(part, directory):
                 binds=[(part.dom0.path, "/dom0"), (directory, "/out"),
                        (os.path.join(config.LAB, "guest/collect-driver"), "/collect")])
     archive = Cpio()
-    for path in closure(module_tree(part.kernel), ["xen-blkback"]):
+    for path in closure(module_tree(part.kernel), ["xen-blkback", "xen-netback"]):
         archive.file("lab/c/%s.ko" % module_name(path), module_data(path), 0o644)
     archive.tree(os.path.join(directory, "tree"))
     archive.write(os.path.join(directory, "driver.cpio"))
