@@ -4,32 +4,9 @@
 # guest do in 20 idle seconds. Each result is a line "bench PAIR DISKS 1 KEY=VALUE...".
 # timeout: 5000
 . /payload/tests/block.inc
+. /payload/tests/scale.inc
 
-free_kb='sync; echo 3 >/proc/sys/vm/drop_caches; sleep 1; awk "/^MemFree/ { print \$2 }" /proc/meminfo'
 letters=({b..z} a{a..z} b{a..z})
-
-switches() {
-	awk '$1 == "ctxt" { print $2 }' /proc/stat
-}
-
-now_ms() {
-	echo $((${EPOCHREALTIME/./} / 1000))
-}
-
-# measure PAIR DISKS ATTACH_MS: memory is that above what there was without a disk, idle as now.
-measure() {
-	local pair=$1 count=$2 dom0 guest from guest_from
-	from=$(switches) guest_from=$(guest_run scale "awk '\$1 == \"ctxt\" { print \$2 }' /proc/stat")
-	sleep 20
-	from=$(($(switches) - from))
-	guest_from=$(($(guest_run scale "awk '\$1 == \"ctxt\" { print \$2 }' /proc/stat") - guest_from))
-	dom0=$(sh -c "$free_kb") guest=$(guest_run scale "$free_kb")
-	if [ "$count" = 0 ]; then
-		dom0_free=$dom0 guest_free=$guest
-	fi
-	echo "bench $pair $count 1 attach_ms=$3 dom0_kb=$(((dom0_free - dom0) / (count ? count : 1)))" \
-		"guest_kb=$(((guest_free - guest) / (count ? count : 1))) dom0_switches=$from guest_switches=$guest_from"
-}
 
 rmmod null_blk 2>/dev/null
 modprobe null_blk queue_mode=2 irqmode=0 memory_backed=0 nr_devices=64 gb=1 submit_queues=1 || bail "no null_blk"

@@ -29,7 +29,7 @@ def arguments():
     parser.add_argument("--profile", metavar="JOBS",
                         help="instead: where the instructions of a request of these jobs go")
     parser.add_argument("--scale", action="store_true",
-                        help="instead: time and memory of a disk more, with 1, 16 and 64 disks")
+                        help="instead: time and memory of a disk more, with 1, 16 and 64 disks; with --net: of an interface")
     parser.add_argument("--polling", action="store_true",
                         help="instead: event channels against polling, in real time; on a quiet machine")
     parser.add_argument("--net", action="store_true", help="instead: the network drivers")
@@ -71,7 +71,10 @@ def command(args):
             print("%-20s %d requests" % (job.name, job.requests))
         return 0
     if args.net:
-        refuse(args, "net", "tap", "polling", "scale", "scheduler")
+        refuse(args, "net", "tap", "polling", "scheduler")
+        if args.scale:
+            refuse(args, "scale", "only", "quick", "repeat", "svg", "profile")
+            return scale.command(args, scale.INTERFACES)
         if args.profile:
             refuse(args, "profile", "only", "repeat", "quick")
         return net.command(args)
