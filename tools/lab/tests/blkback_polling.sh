@@ -2,6 +2,7 @@
 # A ring that is polled: the mode is switched on a live disk under load; a thread that always polls gets no
 # events and sleeps never, one that polls as long as it is worth it costs nothing when idle.
 # timeout: 300
+# cpus: 2
 swap_driver back ours || bail "no back end"
 guest_get pvc pv modules=c || bail "no guest"
 id=$(guest_domid pvc)
@@ -48,6 +49,15 @@ check "adaptive" sh -c "echo adaptive >$polling"
 sleep 1
 n=$(idle)
 check "idle, it sleeps ($n of 300)" test "$n" -lt 15
+# How long at most: whatever time a request takes here, a second is more.
+most=/sys/module/blkback/parameters/poll_us before=$(<$most)
+echo 1000000 >$most
+n=$(requests)
+check "adaptive for a second: hardly an event ($n of 2000)" test "$n" -lt 500
+echo 0 >$most
+n=$(requests)
+check "for no time: an event a request, about ($n of 2000)" test "$n" -gt 1000
+echo "$before" >$most
 
 guest_bg pvc load 'fio --name=v --filename=/dev/xvdb --size=24M --rw=randwrite --bsrange=4k-64k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --verify_fatal=1 --output-format=terse'
 for i in {1..10}; do
