@@ -31,9 +31,9 @@ is "state" "$(tap info "$id" "$n" state)" connected
 rm "$stall"
 tap_start noop "$id" "$n"
 check "hold: the next one gets them" guest_wait -t 120 g load
-load load 32M
+load load 20M
 bad=0
-for i in $(seq 8); do
+for i in $(seq 5); do
 	tap_kill
 	tap_start noop "$id" "$n" || bad=1
 	sleep 0.7
@@ -67,9 +67,9 @@ tap_stop
 
 # Programs that want another mode than the one before them, with requests held for them.
 touch "$stall"
-guest_bg g reads 'until [ -e /tmp/done ]; do dd if=/dev/xvdb of=/dev/null bs=4k count=8 iflag=direct 2>/dev/null; done'
+guest_bg g reads 'until [ -e /tmp/done ]; do dd if=/dev/xvdb of=/dev/null bs=4k count=8 iflag=direct 2>/dev/null; sleep 0.1; done'
 bad=0
-for i in 1 2 3 4; do
+for i in 1 2; do
 	tap_start noop "$id" "$n" --stall "$stall" && wait_for 20 in_flight 0 || bad=1
 	tap_kill
 	tap_start ram "$id" "$n" --stall "$stall" && wait_for 20 in_flight 0 || bad=1
@@ -113,7 +113,7 @@ tap_stop
 guest_bg g other 'fio --name=v --filename=/dev/xvdc --size=8M --rw=randrw --bs=4k --ioengine=libaio --iodepth=4 --direct=1 --verify=crc32c --time_based --runtime=30 --output-format=terse >/dev/null'
 for case in unknown twice overrun-fe overrun-be; do
 	# There are requests until the program has come and gone.
-	guest_bg g "$case" 'rm -f /tmp/over; for i in 1 2 3 4 5 6 7 8; do
+	guest_bg g "$case" 'rm -f /tmp/over; for i in 1 2 3; do
 		until [ -e /tmp/over ]; do dd if=/dev/xvdb of=/dev/null bs=4k count=1 skip=$i iflag=direct 2>/dev/null; sleep 0.1; done &
 	done; wait'
 	check "$case: the program loses the disk" tap bad "$case" "$id" "$n" --policy passthrough

@@ -123,24 +123,8 @@ fn sectors(lab: &mut Lab) -> Result<Outcome> {
 }
 
 fn sector_size(lab: &mut Lab) -> Result<Outcome> {
-    if lab.tolerant {
-        return refused(lab, "sector-size", &["banana", "0", "513", "2147483648"]);
-    }
-    refused(
-        lab,
-        "sector-size",
-        &[
-            "banana",
-            "0",
-            "1",
-            "511",
-            "513",
-            "1000",
-            "2147483648",
-            "4294967808",
-            "-512",
-        ],
-    )
+    // More of them: the host tests of the protocol crate.
+    refused(lab, "sector-size", &["banana", "0", "513", "2147483648"])
 }
 
 fn nodes_missing(lab: &mut Lab) -> Result<Outcome> {

@@ -105,7 +105,7 @@ fn offers_garbage(lab: &mut Lab) -> Result<Outcome> {
 
 fn discard_garbage(lab: &mut Lab) -> Result<Outcome> {
     let keys = ["discard-granularity", "discard-alignment", "discard-secure"];
-    for value in GARBAGE.iter().chain(&["1", "511", "4097", "1099511627776"]) {
+    for value in GARBAGE[..3].iter().chain(&["511", "1099511627776"]) {
         lab.with(|dev| {
             dev.put("feature-discard", 1)?;
             for key in keys {
