@@ -116,7 +116,7 @@ streams_go_on() {
 
 streams_stop() {
 	local wrong
-	wrong=$(cat /run/stream-wrong 2>/dev/null; guest_run "$1" 'cat /run/stream-wrong 2>/dev/null; killall seq tail nc awk')
+	wrong=$(cat /run/stream-wrong 2>/dev/null; guest_run "$1" 'cat /run/stream-wrong 2>/dev/null; killall -q seq tail nc awk')
 	echo "$wrong"
 	[ -z "$wrong" ]
 }
