@@ -24,13 +24,14 @@ innocent=$(lab_disk 16)
 disk_attach g "$innocent" xvda || bail "no innocent disk"
 guest_run g 'dd if=/dev/urandom of=/tmp/data bs=64k count=16 && dd if=/tmp/data of=/dev/xvda bs=64k conv=fsync' >/dev/null 2>&1
 
-poke="guestctl run g 20 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 20 ]; do sleep 0.25; i=\$((i + 1)); done
+appears="i=0; while [ ! -b /dev/@ ] && [ \$i -lt 20 ]; do sleep 0.25; i=\$((i + 1)); done"
+poke="guestctl run g 20 '$appears
 	dd if=/dev/@ of=/dev/null bs=4096 skip=256 count=1 iflag=direct'"
 # Twice through the page cache, which goes with the last close.
-reread="guestctl run g 20 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 20 ]; do sleep 0.25; i=\$((i + 1)); done
+reread="guestctl run g 20 '$appears
 	exec 3</dev/@; dd if=/dev/@ of=/tmp/1 bs=4096 skip=256 count=8 && sleep 1 &&
 	dd if=/dev/@ of=/tmp/2 bs=4096 skip=256 count=8 && cmp /tmp/1 /tmp/2'"
-load="guestctl run g 60 'i=0; while [ ! -b /dev/@ ] && [ \$i -lt 20 ]; do sleep 0.25; i=\$((i + 1)); done
+load="guestctl run g 60 '$appears
 	fio --name=load --filename=/dev/@ --rw=randrw --bsrange=4k-128k --direct=1 --ioengine=libaio --iodepth=32 \
 		--size=2m --io_size=8m --norandommap --continue_on_error=all --fsync=64'"
 # The poke that is still in flight has the console for its 20 s.
