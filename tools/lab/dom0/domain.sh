@@ -106,10 +106,10 @@ busy_stop() {
 	return $status
 }
 
-# disk_served GUEST NUMBER DOMID: is the disk connected through another domain than that?
-disk_served() {
+# device_served GUEST vbd/NUMBER|vif/NUMBER DOMID: is the device connected through another domain than that?
+device_served() {
 	local back
-	back=$(xenstore-read "/local/domain/$(guest_domid "$1")/device/vbd/$2/backend" 2>/dev/null) &&
+	back=$(xenstore-read "/local/domain/$(guest_domid "$1")/device/$2/backend" 2>/dev/null) &&
 		[ "${back#"/local/domain/$3/"}" = "$back" ] &&
 		[ "$(xenstore-read "$back/state" 2>/dev/null)" = 4 ]
 }
@@ -125,7 +125,7 @@ recovery_start() {
 		diag "$(guest_run drv 'cat /run/driver-domain.log; xenstore-ls data; ls -l /dev/xvda; ps | tail -n 8')"
 		bail "no guests"
 	}
-	recovery_grants=$(hostile grants "$(guest_domid g)" all)
+	grants_note g
 	devmgr_start drv -- "$@"
 	check "attach" disk_attach g /dev/xvda xvdb backend=drv
 	check "load" busy_start g /dev/xvdb
@@ -150,10 +150,5 @@ recovery_end() {
 	guest_attached drv
 	check "the disk is still the same" guest_run g 'readlink -f /sys/block/xvdb/device | grep vbd-51728'
 	check "detach" disk_detach g xvdb
-	check "no grant is left" wait_for 5 recovery_no_grant_left ||
-		diag "before: $recovery_grants, now: $(hostile grants "$(guest_domid g)" all)"
-}
-
-recovery_no_grant_left() {
-	[ "$(hostile grants "$(guest_domid g)" all)" = "$recovery_grants" ]
+	grants_check g
 }

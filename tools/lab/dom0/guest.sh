@@ -225,6 +225,19 @@ guest_save_restore() {
 	check "the guest answers" guest_run -t 60 "$1" true
 }
 
+# grants_note NAME: note what the guest has granted, to whomever. grants_check NAME [PREFIX]: check that it is
+# no more by now. What others let go late is ended by a timer.
+grants_note() {
+	hostile grants "$(guest_domid "$1")" all >"$LAB_STATE/guests/$1/grants"
+}
+grants_check() {
+	check "$2no grant is left" wait_for 5 grants_same "$1" ||
+		diag "before: $(<"$LAB_STATE/guests/$1/grants"), now: $(hostile grants "$(guest_domid "$1")" all)"
+}
+grants_same() {
+	[ "$(hostile grants "$(guest_domid "$1")" all)" = "$(<"$LAB_STATE/guests/$1/grants")" ]
+}
+
 guest_dmesg() {
 	guest_run -t 20 "$1" dmesg
 }

@@ -7,11 +7,7 @@ guest_start g pv modules=ours || bail "no guest"
 id=$(guest_domid g)
 disk=$(lab_disk 64)
 
-# What the guest grants to dom0 when it has no disk. What dom0 lets go late is ended by a timer.
-none=$(hostile grants "$id")
-no_grant_left() {
-	[ "$(hostile grants "$id")" = "$none" ]
-}
+grants_note g
 
 check "attach" disk_attach g "$disk" xvdb
 is "size" "$(guest_run g 'cat /sys/block/xvdb/size')" 131072
@@ -35,7 +31,7 @@ is "the disk is gone" "$(guest_run g 'ls /sys/block | grep xvdb')" ""
 for i in 1 2 3; do
 	disk_attach g "$disk" xvdb && disk_detach g xvdb || { not_ok "attach and detach, time $i"; break; }
 done
-check "no grant is left" wait_for 5 no_grant_left
+grants_check g
 check "the module goes" guest_run g 'rmmod blkfront'
 check "the module comes back" guest_driver g ours
 check "attach again" disk_attach g "$disk" xvdb r

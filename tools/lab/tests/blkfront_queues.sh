@@ -6,10 +6,7 @@ swap_driver back "$MODULES_BACK" && back_queues 2 || bail "no back end"
 guest_start g pv modules=ours vcpus=2 || bail "no guest"
 id=$(guest_domid g)
 disk=$(lab_disk 64)
-none=$(hostile grants "$id")
-no_grant_left() {
-	[ "$(hostile grants "$id")" = "$none" ]
-}
+grants_note g
 
 for param in max_queues=4 max_queues=1 max_ring_page_order=2 "max_queues=2 max_ring_page_order=9"; do
 	check "$param: load" front_with "$param"
@@ -35,7 +32,7 @@ for param in max_queues=4 max_queues=1 max_ring_page_order=2 "max_queues=2 max_r
 		check "$param: both rings have had events" guest_run g '[ "$(grep -w blkif /proc/interrupts | awk "\$2 + \$3 > 20" | wc -l)" = 2 ]'
 	fi
 	check "$param: detach" disk_detach g xvdb
-	check "$param: no grant is left" wait_for 5 no_grant_left
+	grants_check g "$param: "
 done
 
 guest_driver g none

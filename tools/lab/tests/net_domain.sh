@@ -14,10 +14,7 @@ guest_alive g && driver_domain_beats drv || {
 }
 guest_run g "$free_at_once"
 check "front end" guest_net_driver g "$MODULES_FRONT"
-none=$(hostile grants "$(guest_domid g)" all)
-no_grant_left() {
-	[ "$(hostile grants "$(guest_domid g)" all)" = "$none" ]
-}
+grants_note g
 check "attach, with a back end that is not trusted" net_attach g 40 backend=drv untrusted || bail "no interface"
 check "ping" guest_run g 'ping -c 3 -W 10 -q 10.9.0.1' || {
 	diag "$(guest_run drv 'ip addr; brctl show; cat /proc/net/dev; ls /var/log/xen; tail -n 20 /var/log/xen/*')"
@@ -25,12 +22,8 @@ check "ping" guest_run g 'ping -c 3 -W 10 -q 10.9.0.1' || {
 }
 check "large packets" guest_run g 'ping -c 3 -W 10 -s 20000 -q 10.9.0.1'
 
-# Has the guest a link by another domain than that?
 served() {
-	local back
-	back=$(xenstore-read "/local/domain/$(guest_domid g)/device/vif/0/backend" 2>/dev/null) &&
-		[ "${back#"/local/domain/$1/"}" = "$back" ] && [ "$(xenstore-read "$back/state" 2>/dev/null)" = 4 ] &&
-		net_link g 1
+	device_served g vif/0 "$1" && net_link g 1
 }
 devmgr_start drv
 devmgr_says 10 '*watching domain*'
@@ -54,5 +47,5 @@ devmgr_stop
 guest_attached drv
 check "detach" timeout -k 5 $((60 * LAB_STRETCH)) xl network-detach g 0
 check "the interface goes" wait_for 20 guest_run g '! [ -e /sys/class/net/eth0 ]'
-check "no grant is left" wait_for 5 no_grant_left || diag "before: $none, now: $(hostile grants "$(guest_domid g)" all)"
+grants_check g
 sed 's/^/# devmgr: /' "$LAB_STATE/logs/devmgr"

@@ -6,10 +6,7 @@ swap_driver net "$MODULES_BACK" || bail "no back end"
 guest_start g pv modules=none vcpus=2 || bail "no guest"
 guest_run g "$free_at_once"
 check "front end" guest_net_driver g "$MODULES_FRONT"
-none=$(hostile grants "$(guest_domid g)" all)
-no_grant_left() {
-	[ "$(hostile grants "$(guest_domid g)" all)" = "$none" ]
-}
+grants_note g
 answers() {
 	guest_run g 'ping -c 1 -W 5 -q 10.9.0.1'
 }
@@ -80,7 +77,7 @@ guest_save_restore g
 check "it answers" wait_for 20 answers
 is "what it fetched is whole" "$(guest_wait -t 120 g load)" $((64 << 20))
 check "detach" net_detach g
-check "no grant is left" wait_for 5 no_grant_left || diag "before: $none, now: $(hostile grants "$(guest_domid g)" all)"
+grants_check g
 check "the front end is unloaded" guest_net_driver g none
 guest_stop g
 check "so is the back end" swap_driver net none

@@ -7,10 +7,7 @@ guest_get pv pv modules=none || bail "no guest"
 guest_run pv "$free_at_once"
 check "front end" guest_net_driver pv "$MODULES_FRONT"
 id=$(guest_domid pv)
-none=$(hostile grants "$id" all)
-no_grant_left() {
-	[ "$(hostile grants "$id" all)" = "$none" ]
-}
+grants_note pv
 case $MODULES_BACK in
 ours) module=netback driver=rust-netback load="insmod /payload/modules/netback.ko" ;;
 c) module=xen_netback driver=vif load="modprobe xen-netback" ;;
@@ -62,5 +59,5 @@ done
 kill $hotplug
 check "no byte is missing" streams_stop pv
 check "detach" net_detach pv
-check "no grant is left" wait_for 5 no_grant_left || diag "before: $none, now: $(hostile grants "$id" all)"
+grants_check pv
 guest_net_driver pv none

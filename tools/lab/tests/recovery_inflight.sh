@@ -31,7 +31,7 @@ check "a flush and a discard, too" wait_for 10 counts_are "$((f + 1)) $((w + 1))
 old=$(xl domid drv)
 check "the driver domain is destroyed" xl destroy "$old"
 check "the disk answers" dmsetup resume held
-check "the disk is back" wait_for 60 disk_served g 51728 "$old"
+check "the disk is back" wait_for 60 device_served g vbd/51728 "$old"
 check "the flush ends well" guest_wait g flush
 check "the discard" guest_wait g discard
 check "the write" guest_wait g write
