@@ -33,7 +33,7 @@ pub(crate) use self::{
     sysfs::Attributes,
 };
 
-use crate::{stage::Transfer, waker::Waker};
+use crate::{session::Events, stage::Transfer};
 use core::{
     mem::MaybeUninit,
     ptr::{self, NonNull},
@@ -73,9 +73,17 @@ struct Flight {
 }
 
 /// The flights that are done and not yet reaped: a stack, linked by `next`.
-struct Done {
+pub(crate) struct Done {
     head: AtomicPtr<Flight>,
-    waker: Arc<Waker>,
+    events: Arc<Events>,
+}
+
+impl Done {
+    /// Whether there is one. In any context.
+    #[inline]
+    pub(crate) fn any(&self) -> bool {
+        !self.head.load(Ordering::Acquire).is_null()
+    }
 }
 
 /// Where a flight is.
@@ -112,10 +120,10 @@ pub(crate) struct Flights {
 unsafe impl Send for Flights {}
 
 impl Flights {
-    /// Room for `count` requests to `disk`, 1 to 65536; `waker` is woken when some are done.
-    pub(crate) fn new(count: usize, disk: Option<Arc<Disk>>, waker: Arc<Waker>) -> Result<Self> {
+    /// Room for `count` requests to `disk`, 1 to 65536; `events` is told when some are done.
+    pub(crate) fn new(count: usize, disk: Option<Arc<Disk>>, events: Arc<Events>) -> Result<Self> {
         let head = AtomicPtr::new(ptr::null_mut());
-        let done = Arc::new(Done { head, waker }, GFP_KERNEL)?;
+        let done = Arc::new(Done { head, events }, GFP_KERNEL)?;
         let mut flights = Flights {
             slots: KVec::new(),
             free: KVec::new(),
@@ -199,10 +207,10 @@ impl Flights {
         self.away
     }
 
-    /// Whether there is something to reap. In any context.
+    /// What is to be reaped.
     #[inline]
-    pub(crate) fn any_done(&self) -> bool {
-        !self.done.head.load(Ordering::Acquire).is_null()
+    pub(crate) fn done(&self) -> &Arc<Done> {
+        &self.done
     }
 
     /// Sends the request at a place to the disk. Sleeps when memory is short.
@@ -255,9 +263,34 @@ impl Flights {
         }
     }
 
+    /// The place of the one request that is on its way, if it is done, well, and `simple`. Does not
+    /// sleep.
+    pub(crate) fn reap_alone(&mut self, simple: impl Fn(&Transfer) -> bool) -> Option<u16> {
+        if self.away != 1 {
+            return None;
+        }
+        let flight = NonNull::new(self.done.head.load(Ordering::Acquire))?;
+        // SAFETY: It is on the list, so it is done and ours.
+        let flight = unsafe { &mut *flight.as_ptr() };
+        // SAFETY: The bio is ours, too.
+        let status = unsafe { (*flight.bio.get()).bi_status };
+        if status != 0 || flight.discarding != 0 || !simple(&flight.transfer) {
+            return None;
+        }
+        let index = flight.index;
+        let _ = flight.finish();
+        // Nothing else is on its way that could be on the list.
+        (self.done.head).store(ptr::null_mut(), Ordering::Release);
+        if let Some(slot) = self.slots.get_mut(usize::from(index)) {
+            slot.state = State::Ours;
+        }
+        self.away = 0;
+        Some(index)
+    }
+
     /// Takes the whole list, turned round.
     fn take_done(&mut self) -> *mut Flight {
-        if !self.any_done() {
+        if !self.done.any() {
             return ptr::null_mut();
         }
         let mut from = self.done.head.swap(ptr::null_mut(), Ordering::SeqCst);
@@ -417,9 +450,9 @@ unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
             Err(now) => head = now,
         }
     }
-    // Whoever has made the list begin has woken the thread, which takes it as a whole.
+    // Whoever has made the list begin has told of it; it is taken as a whole.
     if head.is_null() {
-        done.waker.wake();
+        done.events.done();
     }
 }
 

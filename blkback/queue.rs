@@ -4,17 +4,21 @@
 //!
 //! It takes requests from the ring, has them checked, hands them to the [`Stage`], or to a tap
 //! (`queue/tapped.rs`), and answers what comes back from there. It alone touches the ring, so there
-//! is no lock. Event channel and disk only leave word and wake it.
+//! is no lock. Event channel and disk leave word and wake it; but what the ring is answered with
+//! (`queue/responder.rs`) it lends out while it sleeps.
 //!
 //! What a front end can do to it: an event costs one pass over the ring, and the next event comes
 //! only after that pass (XSA-331, XSA-332); a request that is refused costs its sender a
 //! millisecond, and the end of the service waits for none; a producer index that cannot be ends the
 //! service for good. As many requests can be on their way as the ring has entries.
 
+mod responder;
 mod tapped;
 
+pub(crate) use self::responder::Responder;
+
 use crate::{
-    bio::{self, params},
+    bio::{self, params, Done},
     session::{Events, Session},
     stage::Stage,
     vbd::Counts,
@@ -34,18 +38,13 @@ use xenbus::{
         spin::{Mode, Spin},
     },
     ring::BackArea,
-    timer::Timer,
 };
 
 /// What the thread of a queue works with. The order of the fields is that of their end.
 pub(crate) struct Queue {
-    stage: Stage,
-    channel: EventChannel<Events>,
-    ring: Back<BackArea, Abi>,
+    responder: Responder,
+    done: Arc<Done>,
     events: Arc<Events>,
-    /// Wakes the thread when no request does; and the time that it is set to.
-    timer: Timer,
-    alarm: Option<u64>,
     limits: Limits,
     /// Which one of the disk's.
     index: usize,
@@ -88,7 +87,7 @@ impl Queue {
         })?;
         let events = session.events().get(index).ok_or(EINVAL)?.clone();
         let size = ring.size() as usize;
-        let stage = Stage::new(session, index, size, events.waker.clone())?;
+        let stage = Stage::new(session, index, size, events.clone())?;
         // Xen raises an event on a channel that has just been bound, so that what the front end
         // has sent already is looked at.
         let channel = EventChannel::bind_interdomain(
@@ -97,13 +96,10 @@ impl Queue {
             c"blkif-backend",
             events.clone(),
         )?;
-        let untidy = events.clone();
+        let done = stage.done().clone();
         let queue = Queue {
-            timer: Timer::new(move || untidy.tidy_up())?,
-            alarm: None,
-            stage,
-            channel,
-            ring,
+            responder: Responder::new(session, &events, (stage, channel, ring))?,
+            done,
             events,
             limits: session.limits(),
             index,
@@ -122,7 +118,7 @@ impl Queue {
         bio::without_io();
         self.events.waker.set_current();
         while !self.is_over(thread) {
-            self.set_timer();
+            self.responder.set_timer();
             self.sleep(thread);
             self.finish(thread);
             self.attend(thread);
@@ -147,9 +143,24 @@ impl Queue {
             _ => 0,
         };
         let from = (max > 0).then(Instant::<Monotonic>::now);
-        thread.wait(|| {
-            self.stage.any_done() || (!self.broken && self.events.event()) || self.has_chores()
-        });
+        let Queue {
+            responder,
+            done,
+            events,
+            session,
+            tap,
+            ..
+        } = self;
+        let (index, broken) = (self.index, self.broken);
+        let work =
+            || done.any() || (!broken && events.event()) || has_chores(events, session, index, tap);
+        if responder.stage.any_done() {
+            // What has failed before it came to the disk tells nobody.
+        } else if tap.is_some() {
+            thread.wait(work);
+        } else {
+            events.asleep.lend(responder, || thread.wait(work));
+        }
         if let Some(from) = from {
             let slept = from.elapsed().as_nanos().max(0) as u64;
             self.spin.slept(slept, max);
@@ -159,11 +170,7 @@ impl Queue {
     /// Whether there is something to do that is no request.
     #[inline]
     fn has_chores(&self) -> bool {
-        self.events.told_to_stop()
-            || self.session.must_stand_aside(self.index)
-            || self.events.squeezed()
-            || self.events.untidy()
-            || self.tap_calls()
+        has_chores(&self.events, &self.session, self.index, &self.tap)
     }
 
     /// Looks for requests and for what the disk has done, for as long as that has been worth it
@@ -177,7 +184,10 @@ impl Queue {
         let from = Instant::<Monotonic>::now();
         loop {
             // What is wrong with the ring is found when it is read.
-            if self.ring.unconsumed() != Ok(0) || self.stage.any_done() || self.tap_calls() {
+            if self.responder.ring.unconsumed() != Ok(0)
+                || self.responder.stage.any_done()
+                || self.tap.calls(&self.session)
+            {
                 return Spun::Work;
             }
             if self.has_chores() || thread.should_stop() {
@@ -193,20 +203,6 @@ impl Queue {
             if from.elapsed().as_nanos().max(0) as u64 >= self.spin.length(mode, max) {
                 return Spun::Nothing;
             }
-        }
-    }
-
-    /// Sets the timer, unless it is set to a time that is early enough.
-    fn set_timer(&mut self) {
-        let Some(deadline) = self.stage.grants().deadline() else {
-            return;
-        };
-        if self
-            .alarm
-            .is_none_or(|alarm| (deadline.wrapping_sub(alarm) as i64) < 0)
-        {
-            self.timer.set(deadline);
-            self.alarm = Some(deadline);
         }
     }
 
@@ -244,14 +240,14 @@ impl Queue {
                 }
                 Spun::Nothing => {}
             }
-            match self.ring.final_check() {
+            match self.responder.ring.final_check() {
                 Ok(true) => {}
                 Ok(false) => break Ok(()),
                 Err(e) => break Err(e),
             }
         };
         match result {
-            Ok(()) => self.channel.eoi(!core::mem::take(&mut self.useful)),
+            Ok(()) => self.responder.channel.eoi(!core::mem::take(&mut self.useful)),
             // No EOI: this front end will not be heard again.
             Err(Overrun { claimed, possible }) => dev_err!(
                 self.session.dev().dev(),
@@ -265,8 +261,8 @@ impl Queue {
     /// there was any.
     fn take(&mut self, thread: &Current) -> Result<bool, Overrun> {
         let mut result = Ok(false);
-        for _ in 0..self.ring.size() {
-            match self.ring.pop() {
+        for _ in 0..self.responder.ring.size() {
+            match self.responder.ring.pop() {
                 Ok(Some(raw)) => {
                     result = Ok(true);
                     self.serve(&raw, thread);
@@ -281,7 +277,7 @@ impl Queue {
                 break;
             }
         }
-        self.stage.send();
+        self.responder.stage.send();
         thread.cond_resched();
         result
     }
@@ -293,12 +289,14 @@ impl Queue {
             Ok(Parsed::Whole(request, segments)) if self.is_barrier(&request) => {
                 self.barrier(request, segments, thread);
             }
-            Ok(Parsed::Whole(request, segments)) => match self.stage.take(request, segments) {
-                Ok(number) => self.forward(number),
-                Err(_) => self.refuse(request.response(status::ERROR), thread),
-            },
+            Ok(Parsed::Whole(request, segments)) => {
+                match self.responder.stage.take(request, segments) {
+                    Ok(number) => self.forward(number),
+                    Err(_) => self.refuse(request.response(status::ERROR), thread),
+                }
+            }
             Ok(Parsed::Indirect(indirect)) => {
-                match self.stage.take_indirect(&indirect, &self.limits) {
+                match self.responder.stage.take_indirect(&indirect, &self.limits) {
                     Ok(number) => self.forward(number),
                     Err(refusal) => self.refuse(refusal.response(), thread),
                 }
@@ -322,7 +320,7 @@ impl Queue {
     #[inline]
     fn forward(&mut self, number: u16) {
         if !self.tap.takes(number) {
-            self.stage.send_later(number);
+            self.responder.stage.send_later(number);
         }
     }
 
@@ -345,7 +343,7 @@ impl Queue {
         self.wait(thread, |this| this.session.are_aside(this.index));
         let taken = match self.is_over(thread) {
             true => Err(EIO),
-            false => self.stage.take(request, segments),
+            false => self.responder.stage.take(request, segments),
         };
         if let Ok(number) = taken {
             self.forward(number);
@@ -377,7 +375,9 @@ impl Queue {
         loop {
             self.attend(thread);
             let over = || cond(self) || self.events.told_to_stop();
-            thread.wait(|| over() || self.tap_calls() || self.stage.any_done());
+            thread.wait(|| {
+                over() || self.tap.calls(&self.session) || self.responder.stage.any_done()
+            });
             if over() || thread.should_stop() {
                 return;
             }
@@ -389,8 +389,8 @@ impl Queue {
     /// order sends such.
     fn refuse(&mut self, response: Response, thread: &Current) {
         // There is always a request that waits for a response: this one.
-        let _ = self.ring.push(&response);
-        self.notify();
+        let _ = self.responder.ring.push(&response);
+        self.responder.notify();
         self.back_off(1, thread);
     }
 
@@ -405,33 +405,19 @@ impl Queue {
 
     /// Answers what the disk has done; says whether there was any.
     fn finish(&mut self, thread: &Current) -> bool {
-        if !self.stage.any_done() {
+        if !self.responder.stage.any_done() {
             return false;
         }
-        let (stage, ring, session) = (&mut self.stage, &mut self.ring, &self.session);
-        let failed = stage.finish(|request, status| {
-            if status == status::EOPNOTSUPP {
-                session.revoke(request.op);
-            }
-            // As above.
-            let _ = ring.push(&request.response(status));
-        });
-        self.notify();
+        let failed = self.responder.respond();
         self.back_off(failed, thread);
         true
     }
 
-    fn notify(&mut self) {
-        if self.ring.publish() {
-            self.channel.notify();
-        }
-    }
-
     /// Waits until the disk has done all that it has been given, and answers it.
     fn drain(&mut self, thread: &Current) {
-        self.stage.send();
-        while self.stage.in_flight() > 0 {
-            thread.wait_for(|| self.stage.any_done());
+        self.responder.stage.send();
+        while self.responder.stage.in_flight() > 0 {
+            thread.wait_for(|| self.responder.stage.any_done());
             self.finish(thread);
         }
         self.finish(thread);
@@ -442,10 +428,10 @@ impl Queue {
     fn tidy(&mut self) {
         let now = jiffies();
         if self.events.take_untidy() {
-            self.alarm = None;
+            self.responder.timer_ran();
         }
         let squeezed = (self.events.squeeze_end().wrapping_sub(now) as i64) > 0;
-        let grants = self.stage.grants();
+        let grants = self.responder.stage.grants();
         grants.tidy(if squeezed || self.events.squeezed() {
             0
         } else {
@@ -457,6 +443,16 @@ impl Queue {
             self.log.print(counts, grants.kept(), now);
         }
     }
+}
+
+/// Whether there is something to do for queue `index` that is no request.
+#[inline]
+fn has_chores(events: &Events, session: &Session, index: usize, tap: &tapped::Side) -> bool {
+    events.told_to_stop()
+        || session.must_stand_aside(index)
+        || events.squeezed()
+        || events.untidy()
+        || tap.calls(session)
 }
 
 /// What has come of spinning.

@@ -5,6 +5,7 @@
 
 use crate::{
     connect,
+    queue::Responder,
     vbd::{Served, Vbd},
     waker::Waker,
 };
@@ -12,6 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::{dev_info, dev_warn};
 use xenbus::{
     evtchn::{Eoi, Handler},
+    lend::Lent,
     prelude::*,
     protocol::{
         blkif::{Limits, Offered, Op, Request},
@@ -20,6 +22,7 @@ use xenbus::{
 };
 
 /// What has been said to the thread of a queue.
+#[pin_data]
 pub(crate) struct Events {
     /// By the event channel: there are requests.
     pending: AtomicBool,
@@ -34,6 +37,9 @@ pub(crate) struct Events {
     /// Whether the thread keeps spare pages.
     spare: AtomicBool,
     pub(crate) waker: Arc<Waker>,
+    /// The thread's, while it sleeps.
+    #[pin]
+    pub(crate) asleep: Lent<Responder>,
 }
 
 impl Handler for Events {
@@ -46,16 +52,27 @@ impl Handler for Events {
 
 impl Events {
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let events = Events {
+        let waker = Arc::new(Waker::new(), GFP_KERNEL)?;
+        let events = pin_init!(Events {
             pending: AtomicBool::new(false),
             stop: AtomicBool::new(false),
             untidy: AtomicBool::new(false),
             squeeze: AtomicBool::new(false),
             squeeze_end: AtomicU64::new(0),
             spare: AtomicBool::new(false),
-            waker: Arc::new(Waker::new(), GFP_KERNEL)?,
-        };
-        Ok(Arc::new(events, GFP_KERNEL)?)
+            waker,
+            asleep <- Lent::new(),
+        });
+        Arc::pin_init(events, GFP_KERNEL)
+    }
+
+    /// The disk has done a request, and the ones before it have been looked at. While the thread
+    /// sleeps the request is answered right here if that is all there is to it. In any context.
+    #[inline]
+    pub(crate) fn done(&self) {
+        if self.asleep.with(Responder::respond_alone) != Some(true) {
+            self.waker.wake();
+        }
     }
 
     /// Whether the front end has sent an event since [`Self::take_event`].

@@ -8,11 +8,10 @@
 //! in one hypercall; what is done is unmapped in one, too, before any of it is answered.
 
 use crate::{
-    bio::{self, Flights},
+    bio::{self, Done, Flights},
     grants::{Grants, Held},
-    session::Session,
+    session::{Events, Session},
     tap::Token,
-    waker::Waker,
 };
 use kernel::page::{BorrowedPage, PAGE_SIZE};
 use xenbus::{
@@ -113,15 +112,15 @@ pub(crate) struct Stage {
 
 impl Stage {
     /// A stage for the requests of queue `index`, of which `size` can be on their way, at least 1;
-    /// `waker` is woken when some are done.
+    /// `events` is told when some are done.
     pub(crate) fn new(
         session: &Arc<Session>,
         index: usize,
         size: usize,
-        waker: Arc<Waker>,
+        events: Arc<Events>,
     ) -> Result<Self> {
         Ok(Stage {
-            flights: Flights::new(size, session.vbd().disk.clone(), waker)?,
+            flights: Flights::new(size, session.vbd().disk.clone(), events)?,
             grants: Grants::new(session.dev().otherend_id(), session.persistent())?,
             batch: KVec::with_capacity(size, GFP_KERNEL)?,
             done: KVec::with_capacity(size, GFP_KERNEL)?,
@@ -320,6 +319,22 @@ impl Stage {
         failed
     }
 
+    /// The request that is done, its pages given back, if it is the only one on its way, has gone
+    /// well and leaves all its pages mapped. Does not sleep.
+    pub(crate) fn finish_alone(&mut self) -> Option<Request> {
+        let index = self.flights.reap_alone(|transfer| {
+            let kept = |page: &Held| matches!(page, Held::Kept(..));
+            transfer.tap.is_none() && transfer.pages.iter().all(kept)
+        })?;
+        let transfer = self.flights.get(index)?;
+        for page in transfer.pages.drain_all() {
+            self.grants.release(page);
+        }
+        let request = transfer.request;
+        self.flights.put(index);
+        Some(request)
+    }
+
     /// Requests that have come to the disk and are not yet finished.
     #[inline]
     pub(crate) fn in_flight(&self) -> u32 {
@@ -413,7 +428,12 @@ impl Stage {
     /// Whether [`Self::finish`] has something to hand over.
     #[inline]
     pub(crate) fn any_done(&self) -> bool {
-        self.flights.any_done() || !self.failed.is_empty()
+        self.flights.done().any() || !self.failed.is_empty()
+    }
+
+    /// The requests that the disk has done.
+    pub(crate) fn done(&self) -> &Arc<Done> {
+        self.flights.done()
     }
 
     /// The guest's pages.

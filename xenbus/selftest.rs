@@ -18,6 +18,7 @@ use xenbus::{
     copy::{CopyBatch, Side},
     grant::{Grant, GrantCallback, GrantReserve},
     kthread::Kthread,
+    lend::Lent,
     map::{Copied, Mapped, Mapper},
     new_spinlock_irq,
     store::{self, NIL},
@@ -65,6 +66,10 @@ impl kernel::Module for Selftest {
         run.test("kthread: stopped before it runs", kthread_stopped());
         run.test("work: runs once a queue, and is waited for", work_runs());
         run.test("lock: exclusive between threads", lock_excludes());
+        run.test(
+            "lend: others have it while its thread sleeps, and only then",
+            lend_while_asleep(),
+        );
         pr_info!("1..{}\n", run.number);
         if run.failed == 0 {
             Ok(Selftest)
@@ -448,4 +453,26 @@ fn lock_excludes() -> Result {
     eventually(|| done.load(Acquire) == 2)?;
     let count = *lock.lock();
     ensure(count == 200_000)
+}
+
+fn lend_while_asleep() -> Result {
+    let lent = Arc::pin_init(Lent::<u32>::new(), GFP_KERNEL)?;
+    let add = |lent: &Lent<u32>| lent.with(|count| *count = count.wrapping_add(1)).is_some();
+    ensure(!add(&lent))?;
+    let state = Arc::new(Atomic::new(0u32), GFP_KERNEL)?;
+    let (place, shared) = (lent.clone(), state.clone());
+    let thread = Kthread::spawn(fmt!("xenbus-selftest"), move |current| {
+        let mut count = 1000;
+        place.lend(&mut count, || current.wait(|| shared.load(Acquire) == 1));
+        shared.store(count, Release);
+        current.wait(|| false);
+    })?;
+    eventually(|| lent.with(|_| ()).is_some())?;
+    for _ in 0..10 {
+        ensure(add(&lent))?;
+    }
+    state.store(1, Release);
+    thread.wake();
+    eventually(|| state.load(Acquire) != 1)?;
+    ensure(state.load(Acquire) == 1010 && !add(&lent))
 }

@@ -15,8 +15,8 @@
 //! - [`keep`]: what outlives its device, until the device comes again (front end).
 //! - [`region`]: memory that a program maps.
 //! - [`net`]: network devices and packets.
-//! - [`kthread`], [`waker`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`], [`noio`],
-//!   [`debugfs`]: what the `kernel` crate does not offer yet.
+//! - [`kthread`], [`waker`], [`lend`], [`lock`], [`timer`], [`work`], [`delayed`], [`module`],
+//!   [`noio`], [`debugfs`]: what the `kernel` crate does not offer yet.
 //! - [`protocol`]: the pure wire formats and state machines, shared with user space.
 //!
 //! C headers: [`include/xen/xenbus.h`], [`include/xen/grant_table.h`], [`include/xen/events.h`].
@@ -38,6 +38,7 @@ pub mod evtchn;
 pub mod grant;
 pub mod keep;
 pub mod kthread;
+pub mod lend;
 pub mod lock;
 pub mod map;
 pub mod module;

@@ -4,6 +4,7 @@
 
 use super::Queue;
 use crate::bio;
+use crate::session::Session;
 use crate::tap::{Bell, Desk, Load, Tapped, OWN_REQUESTS};
 use kernel::{
     dev_err,
@@ -33,6 +34,19 @@ pub(super) struct Side {
 const PATIENCE: i64 = 500;
 
 impl Side {
+    /// Whether [`Queue::attend`] has something to do.
+    #[inline]
+    pub(super) fn calls(&self, session: &Session) -> bool {
+        session.vbd().slot.version() != self.version
+            || (self.tap.as_ref()).is_some_and(|tap| self.more || tap.queue.attention())
+    }
+
+    /// Whether there is a tap.
+    #[inline]
+    pub(super) fn is_some(&self) -> bool {
+        self.tap.is_some()
+    }
+
     /// Whether requests of the guest's go to the tap.
     #[inline]
     pub(super) fn diverts(&self) -> bool {
@@ -64,17 +78,6 @@ impl Side {
 }
 
 impl Queue {
-    /// Whether [`Self::attend`] has something to do.
-    #[inline]
-    pub(super) fn tap_calls(&self) -> bool {
-        self.session.vbd().slot.version() != self.tap.version
-            || self
-                .tap
-                .tap
-                .as_ref()
-                .is_some_and(|tap| self.tap.more || tap.queue.attention())
-    }
-
     /// Looks whether there is another tap, and calls the tap if it has something to do.
     #[inline]
     pub(super) fn attend(&mut self, thread: &Current) {
@@ -112,14 +115,14 @@ impl Queue {
 
     fn open_tap(&mut self, tap: Tapped) -> Result {
         if !self.tap.grown {
-            self.stage.grow(OWN_REQUESTS)?;
+            self.responder.stage.grow(OWN_REQUESTS)?;
             self.tap
                 .arrived
-                .reserve(self.ring.size() as usize, GFP_KERNEL)?;
+                .reserve(self.responder.ring.size() as usize, GFP_KERNEL)?;
             self.tap.grown = true;
         }
         tap.queue
-            .open(Bell::new(&self.events.waker), self.stage.places())?;
+            .open(Bell::new(&self.events.waker), self.responder.stage.places())?;
         self.tap.tap = Some(tap);
         Ok(())
     }
@@ -133,7 +136,7 @@ impl Queue {
             let work = core::mem::take(&mut self.tap.more)
                 || tap.queue.attention()
                 || !self.tap.arrived.is_empty()
-                || self.stage.any_tap_done()
+                || self.responder.stage.any_tap_done()
                 || (round == 0 && self.tap.load.restless);
             if !work {
                 return;
@@ -141,7 +144,7 @@ impl Queue {
             let queue = tap.queue.clone();
             let bad = bio::plugged(|| {
                 let bad = self.at_desk(false, |desk| queue.pass(desk));
-                self.stage.send();
+                self.responder.stage.send();
                 bad
             });
             self.back_off(bad, thread);
@@ -153,8 +156,8 @@ impl Queue {
     /// Lends the desk to `f`; how many requests were bad.
     fn at_desk(&mut self, ending: bool, f: impl FnOnce(&mut Desk<'_>) -> Load) -> usize {
         let mut desk = Desk {
-            stage: &mut self.stage,
-            ring: &mut self.ring,
+            stage: &mut self.responder.stage,
+            ring: &mut self.responder.ring,
             session: &self.session,
             arrived: &mut self.tap.arrived,
             taken: 0,
@@ -168,7 +171,7 @@ impl Queue {
         self.tap.arrived.clear();
         self.tap.load = load;
         if answered {
-            self.notify();
+            self.responder.notify();
         }
         bad
     }

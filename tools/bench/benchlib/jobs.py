@@ -36,6 +36,7 @@ JOBS = [
     Job("mix70-4k-qd32", "randrw", "4k", 32, 10000),
     Job("read-64k-qd32", "read", "64k", 32, 4000),
     Job("write-64k-qd32", "write", "64k", 32, 4000),
+    Job("image-randread-4k-qd1", "randread", "4k", 1, 2000, "image"),
     Job("image-randread-4k-qd32", "randread", "4k", 32, 5000, "image"),
     Job("image-randwrite-4k-qd32", "randwrite", "4k", 32, 5000, "image"),
     Job("image-read-64k-qd32", "read", "64k", 32, 2000, "image"),
