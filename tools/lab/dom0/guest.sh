@@ -181,9 +181,10 @@ guest_test() {
 	done < <(guest_run -t "${3:-60}" "$name" "sh /run/test.sh 2>&1"; echo; echo "#status $?")
 }
 
-# results_of COMMAND...: run a program that prints KTAP; its results become ours.
+# results_of COMMAND...: run a program that prints KTAP; its results become ours. One more, if it fails with
+# none of them at fault.
 results_of() {
-	local line text
+	local line text failed=$KTAP_FAILED
 	while read -r line; do
 		text=${line#*ok * }
 		text=${text#- }
@@ -193,9 +194,10 @@ results_of() {
 		"not ok "*) not_ok "$text" ;;
 		1..* | KTAP*) ;;
 		"# "*) echo "$line" ;;
+		"#status "*) [ "$KTAP_FAILED" != "$failed" ] || not_ok "$1 ended with ${line#?}" ;;
 		*) diag "$line" ;;
 		esac
-	done < <("$@" || echo "status $?")
+	done < <("$@" || echo "#status $?")
 }
 
 # at_once LINE...: run these commands at the same time, each a line of shell; their results become ours, the

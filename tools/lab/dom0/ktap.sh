@@ -28,9 +28,9 @@ skip() {
 	echo "ok $KTAP_N - $1 # SKIP $2"
 }
 
-# diag TEXT...: a line for whoever reads a failure.
+# diag TEXT...: lines for whoever reads a failure.
 diag() {
-	echo "# $*"
+	echo "$*" | sed 's/^/# /'
 }
 
 # check DESCRIPTION COMMAND...: ok when the command succeeds; its output is shown when it does not.

@@ -32,7 +32,7 @@ disabled() {
 }
 ulimit -n 16384
 hostile netback ${HOSTILE:-all} --guest "$(guest_domid g)" --count "${FUZZ_COUNT:-1000}" \
-	--timeout $((10 * LAB_STRETCH)) $tolerant ${program:+--program "$program"} >/run/hostile.out || echo "# status $?" >>/run/hostile.out
+	--timeout $((10 * LAB_STRETCH)) $tolerant ${program:+--program "$program"} >/run/hostile.out || echo "#status $?" >>/run/hostile.out
 results_of cat /run/hostile.out
 if [ "$MODULES_FRONT" = ours ]; then
 	is "each time with one message" "$(disabled)" "$(awk '/^# disabled/ { print $3 }' /run/hostile.out)"

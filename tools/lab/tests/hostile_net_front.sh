@@ -30,7 +30,7 @@ hostile_net() {
 	local device=$1 names=${*:2} said
 	said=$(disabled)
 	guest_run -t 200 g "hostile netfront $names --device $device --count $count --timeout $((10 * LAB_STRETCH)) $tolerant" \
-		>/run/hostile.out || echo "# status $?" >>/run/hostile.out
+		>/run/hostile.out || echo "#status $?" >>/run/hostile.out
 	results_of cat /run/hostile.out
 	if [ "$MODULES_BACK" = ours ]; then
 		is "each time with one message" $(($(disabled) - said)) \

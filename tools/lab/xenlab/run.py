@@ -146,11 +146,11 @@ class Run:
 
     def prepare(self, directory, tests, shell=False, cpus=accel.CPUS):
         os.makedirs(directory)
-        # early messages of a PVH guest would switch its lockdep off
-        early = "" if self.lab.debug else " earlyprintk=xen"
+        # Early messages of a PVH guest would switch its lockdep off; and nobody asks a guest's kmemleak.
+        more = " kmemleak=off" if self.lab.debug else " earlyprintk=xen"
         settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin), "LAB_CPUS": cpus, "LAB_JOBS": self.jobs,
                     "LAB_SHELL": int(shell),
-                    "LAB_CMDLINE": accel.kernel_line(self.mode) + early, "LAB_VERSION": self.lab.version,
+                    "LAB_CMDLINE": accel.kernel_line(self.mode) + more, "LAB_VERSION": self.lab.version,
                     # the debug kernel needs more for itself
                     "LAB_MEMORY": 2 if self.lab.debug else 1}
         settings.update(self.settings)
