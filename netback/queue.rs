@@ -209,21 +209,29 @@ impl Queue {
     #[inline]
     pub(crate) fn enqueue(&self, mut skb: SkBuff) {
         skb.set_note::<SINCE>(jiffies());
-        let mut waiting = self.waiting.lock();
-        let Some(calls) = waiting.calls.clone() else {
-            drop(waiting);
+        let mut guard = self.waiting.lock();
+        let waiting = &mut *guard;
+        let Some(calls) = &waiting.calls else {
+            drop(guard);
             self.counts.tx_dropped.add(1);
             return;
         };
-        let at_once = waiting.packets.is_empty() && skb.len() <= AT_ONCE && !calls.is_called();
+        let called = calls.is_called();
+        let at_once = !called && waiting.packets.is_empty() && skb.len() <= AT_ONCE;
         waiting.bytes = waiting.bytes.wrapping_add(skb.len());
         waiting.packets.push(skb);
         if waiting.bytes >= MAX_WAITING {
             // Under the lock, so that whoever takes a packet sees it stopped.
             self.shared.net.stop_queue(self.index);
         }
-        drop(waiting);
-        if !(at_once && self.send_now()) {
+        if at_once {
+            let calls = calls.clone();
+            drop(guard);
+            if !self.send_now() {
+                calls.call();
+            }
+        } else if !called {
+            // A thread that is called already looks for packets, under the lock, after this.
             calls.call();
         }
     }

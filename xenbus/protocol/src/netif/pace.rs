@@ -7,6 +7,8 @@
 //! one after the other, and none goes the other way that they might answer, it may ask for the next
 //! event when there are some of them, and look for itself after a while if there are not.
 
+use core::num::NonZeroU64;
+
 /// The pace of a transmit ring.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
@@ -73,9 +75,9 @@ impl Pace {
             self.streak = self.streak.wrapping_add(1);
             return 1;
         }
-        let each = (gap / u64::from(taken.max(1))).max(1);
+        let each = NonZeroU64::new(gap / u64::from(taken.max(1))).unwrap_or(NonZeroU64::MIN);
         // As many as come in three quarters of that time, so that it seldom runs out.
-        let aim = (delay / 4).saturating_mul(3).saturating_add(each / 2);
+        let aim = (delay / 4).saturating_mul(3).saturating_add(each.get() / 2);
         let some = aim / each;
         let in_time = delay.saturating_sub(1) / each;
         some.min(in_time).clamp(1, u64::from(MOST)) as u32
