@@ -431,7 +431,7 @@ impl Drop for NoPreemption {
 unsafe extern "C" fn end_io(bio: *mut bindings::bio) {
     // Between the push and the wake-up nobody else wakes the thread: this is not the time to be
     // preempted, as the worker of a loop device may be. And after the push the ring may end, and the
-    // module go, which waits for a grace period, that is, for the end of this section too.
+    // module go, which waits for a grace period, that is, for all of this but its last instructions.
     let _whole = NoPreemption::new();
     // SAFETY: Set by `fill`; the flight is nobody else's before the push.
     let flight = unsafe { (*bio).bi_private.cast::<Flight>() };

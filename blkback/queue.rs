@@ -142,7 +142,7 @@ impl Queue {
             Mode::Adaptive => params::poll_ns(),
             _ => 0,
         };
-        let from = (max > 0).then(Instant::<Monotonic>::now);
+        self.responder.idle = (max > 0).then(Instant::<Monotonic>::now);
         let Queue {
             responder,
             done,
@@ -161,7 +161,7 @@ impl Queue {
         } else {
             events.asleep.lend(responder, || thread.wait(work));
         }
-        if let Some(from) = from {
+        if let Some(from) = self.responder.idle.take() {
             let slept = from.elapsed().as_nanos().max(0) as u64;
             self.spin.slept(slept, max);
         }

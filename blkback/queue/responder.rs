@@ -7,6 +7,7 @@ use crate::{
     session::{Events, Session},
     stage::Stage,
 };
+use kernel::time::{Instant, Monotonic};
 use xenbus::{
     evtchn::EventChannel,
     prelude::*,
@@ -26,6 +27,8 @@ pub(crate) struct Responder {
     /// Wakes the thread when no request does; and the time that it is set to.
     timer: Timer,
     alarm: Option<u64>,
+    /// Since when the thread has slept, with nothing done meanwhile, if somebody wants to know.
+    pub(super) idle: Option<Instant<Monotonic>>,
     session: Arc<Session>,
 }
 
@@ -42,6 +45,7 @@ impl Responder {
             ring,
             timer: Timer::new(move || untidy.tidy_up())?,
             alarm: None,
+            idle: None,
             session: session.clone(),
         })
     }
@@ -72,6 +76,9 @@ impl Responder {
         let _ = self.ring.push(&request.response(status::OKAY));
         self.notify();
         self.set_timer();
+        if self.idle.is_some() {
+            self.idle = Some(Instant::now());
+        }
         true
     }
 

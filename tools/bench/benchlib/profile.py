@@ -20,8 +20,8 @@ REQUESTS = 2000
 class Profiled(measure.Measurement):
     """A boot with the plugin."""
 
-    def prepare(self, directory, tests, shell=False):
-        super().prepare(directory, tests, shell)
+    def prepare(self, directory, tests, **more):
+        super().prepare(directory, tests, **more)
         sandbox.run(self.lab.root.path, [
             "gcc", "-O2", "-Wall", "-shared", "-fPIC", "-fvisibility=hidden", "-o", "/out/insns.so",
             "/bench/insns.c"], os.path.join(directory, "insns.log"),
