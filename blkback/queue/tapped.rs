@@ -82,34 +82,45 @@ impl Queue {
     #[inline]
     pub(super) fn attend(&mut self, thread: &Current) {
         if self.session.vbd().slot.version() != self.tap.version {
-            self.look_for_tap();
+            self.look_for_tap(thread);
         }
         if self.tap.tap.is_some() {
             self.call_tap(thread);
         }
     }
 
-    fn look_for_tap(&mut self) {
+    fn look_for_tap(&mut self, thread: &Current) {
         let slot = self.session.vbd().slot.clone();
-        self.tap.version = slot.version();
-        self.session.refresh(&mut self.limits);
-        let new = slot.tapped(self.index);
-        match (&self.tap.tap, &new) {
-            (None, None) => return,
-            (Some(old), Some(new)) if Arc::ptr_eq(&old.queue, &new.queue) => return,
-            _ => {}
-        }
-        self.close_tap();
-        let Some(new) = new else {
-            return;
-        };
-        if let Err(e) = self.open_tap(new) {
-            // The guest must not come past the tap.
-            dev_err!(
-                self.session.dev().dev(),
-                "cannot attach to the tap: {e:?}\n"
-            );
-            self.broken = true;
+        let mut failed = false;
+        loop {
+            self.tap.version = slot.version();
+            self.session.refresh(&mut self.limits);
+            let new = slot.tapped(self.index);
+            match (&self.tap.tap, &new) {
+                (None, None) => return,
+                (Some(old), Some(new)) if Arc::ptr_eq(&old.queue, &new.queue) => return,
+                _ => {}
+            }
+            self.close_tap();
+            let Some(new) = new else {
+                return;
+            };
+            let Err(e) = self.open_tap(new) else {
+                return;
+            };
+            // The guest must not come past the tap: it waits until there is memory.
+            if !core::mem::replace(&mut failed, true) {
+                dev_err!(
+                    self.session.dev().dev(),
+                    "cannot attach to the tap: {e:?}; the disk waits\n"
+                );
+            }
+            if self.is_over(thread) {
+                self.broken = true;
+                return;
+            }
+            fsleep(Delta::from_millis(100));
+            self.finish(thread);
         }
     }
 
