@@ -3,6 +3,8 @@
 KTAP_N=0
 KTAP_FAILED=0
 KTAP_PLAN=
+KTAP_NEWLINE='
+'
 
 # plan N: how many results there will be; without it, the plan is printed at the end.
 plan() {
@@ -30,7 +32,8 @@ skip() {
 
 # diag TEXT...: lines for whoever reads a failure.
 diag() {
-	echo "$*" | sed 's/^/# /'
+	ktap_text=$*
+	echo "# ${ktap_text//$KTAP_NEWLINE/$KTAP_NEWLINE# }"
 }
 
 # check DESCRIPTION COMMAND...: ok when the command succeeds; its output is shown when it does not.
