@@ -8,7 +8,6 @@ id=$(guest_domid g)
 disk=$(lab_disk 64)
 grants_note g
 
-# What dom0 lets go late is ended by a timer.
 gone_in_guest() {
 	guest_run g "[ ! -e /sys/block/$1 ]"
 }

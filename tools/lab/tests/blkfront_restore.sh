@@ -12,5 +12,4 @@ sleep 2
 guest_save_restore g
 check "fio has gone on, and finds its data" guest_wait -t 120 g load
 check "detach" disk_detach g xvdb
-id=$(guest_domid g)
 grants_check g

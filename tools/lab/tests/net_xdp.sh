@@ -14,10 +14,6 @@ front() {
 answers() {
 	guest_run g 'ping -c 1 -W 5 -q 10.9.1.1'
 }
-# grants NUMBER: has the guest given as many as that?
-grants() {
-	[ "$(hostile grants "$(guest_domid g)" all)" = "$1" ]
-}
 # stats IF NAME...: the guest's counts
 stats() {
 	local name
@@ -155,11 +151,11 @@ mount -t tracefs tracefs /sys/kernel/tracing; cd /run && busybox httpd -p 8081"
 for back in c ours; do
 	check "back end: $back" swap_driver net "$back"
 	check "front end" guest_net_driver g ours
-	none=$(hostile grants "$(guest_domid g)" all)
+	grants_note g
 	verdicts "$back"
 	[ "$back" = c ] || break
 	check "$back: detach" net_detach g
-	check "$back: no grant is left" wait_for 5 grants "$none"
+	grants_check g "$back: "
 	guest_net_driver g none
 done
 
@@ -186,7 +182,7 @@ for p in /sys/module/*netback/parameters/provides_xdp_headroom; do
 done
 check "detach" second_gone
 check "detach" net_detach g
-check "no grant is left" wait_for 5 grants "$none"
+grants_check g
 is "it was warned of a verdict that there is not" \
 	"$(guest_dmesg g | grep -c 'Illegal XDP return value 77')" 1
 check "the front end is unloaded" guest_net_driver g none
