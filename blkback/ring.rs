@@ -65,10 +65,10 @@ impl Rings {
         limits: Limits,
         name: &CStr,
     ) -> Result<Self> {
-        let served = vbd.serve()?;
         if vbd.number.is_some_and(bio::is_busy) {
             return Err(EBUSY);
         }
+        let served = vbd.serve()?;
         let count = front.queues.len();
         let session = Session::new(dev, served, limits, front.persistent, count)?;
         let mut events = KVec::with_capacity(count, GFP_KERNEL)?;

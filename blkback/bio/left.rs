@@ -30,38 +30,48 @@ impl Drop for Left {
     }
 }
 
-/// Whether requests of a ring that was stopped are still on their way to a device.
+/// Whether requests of a ring that was stopped are still on their way to a device. Sleeps.
+///
+/// Those that have ended are forgotten: a virtual disk that is served anew looks, by
+/// [`Service::has_ended`], as if its earlier service had not, and asks this first.
 pub(crate) fn is_busy(number: Number) -> bool {
-    let left = LEFT.lock();
+    let mut left = LEFT.lock();
+    let ended = take_ended(&mut left);
+    let mut busy = false;
     let mut next = &*left;
     while let Some(service) = next {
-        if service.number == Some(number) && !service.has_ended() {
-            return true;
-        }
+        busy |= service.number == Some(number);
         next = &service.next;
     }
-    false
+    drop(left);
+    forget(ended);
+    busy
 }
 
-/// Leaves `service` to itself, and forgets those that have ended meanwhile. Needs no memory.
+/// Leaves `service` to itself, and forgets those that have ended meanwhile. Needs no memory. Sleeps.
 pub(crate) fn leave(mut service: KBox<Service>) {
-    let mut ended = None;
-    {
-        let mut left = LEFT.lock();
-        let mut rest = left.take();
-        while let Some(mut one) = rest {
-            rest = one.next.take();
-            let list = match one.has_ended() {
-                true => &mut ended,
-                false => &mut *left,
-            };
-            one.next = list.take();
-            *list = Some(one);
-        }
-        service.next = left.take();
-        *left = Some(service);
-    }
+    let mut left = LEFT.lock();
+    let ended = take_ended(&mut left);
+    service.next = left.take();
+    *left = Some(service);
+    drop(left);
     forget(ended);
+}
+
+/// Takes those that have ended off the list.
+fn take_ended(left: &mut Option<KBox<Service>>) -> Option<KBox<Service>> {
+    let mut ended = None;
+    let mut rest = left.take();
+    while let Some(mut one) = rest {
+        rest = one.next.take();
+        let list = match one.has_ended() {
+            true => &mut ended,
+            false => &mut *left,
+        };
+        one.next = list.take();
+        *list = Some(one);
+    }
+    ended
 }
 
 /// Waits for the end of each, without recursion.

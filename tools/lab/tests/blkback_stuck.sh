@@ -34,16 +34,21 @@ guest_start h pv modules=c || bail "no third guest"
 id=$(guest_domid h)
 state() { xenstore-read "/local/domain/0/backend/vbd/$id/51728/state"; }
 check "attach" disk_attach h /dev/mapper/stuck xvdb
-guest_bg h load 'dd if=/dev/zero of=/dev/xvdb bs=64k oflag=direct'
-sleep 2
 check "the disk stops to answer" dmsetup suspend --noflush --nolockfs stuck
+guest_bg h load 'dd if=/dev/zero of=/dev/xvdb bs=64k count=1 oflag=direct'
+sleep 2
 xenstore-write "/local/domain/$id/device/vbd/51728/state" 6
 sleep 3
 is "the back end waits for it" "$(state)" 5
 check "the disk answers" dmsetup resume stuck
 check "the back end has closed" wait_for 10 eval '[ "$(state)" = 6 ]'
+check "the guest has got its answer" guest_wait -t 10 h load
+guest_run h 'echo vbd-51728 >/sys/bus/xen/drivers/vbd/unbind'
 xenstore-write "/local/domain/$id/device/vbd/51728/state" 1
 check "... and waits for the next front end" wait_for 10 eval '[ "$(state)" = 2 ]'
+check "which connects" guest_run h 'echo vbd-51728 >/sys/bus/xen/drivers/vbd/bind
+	i=0; until [ -b /dev/xvdb ]; do sleep 0.1; i=$((i + 1)); [ $i -lt 100 ] || exit 1; done'
+check "... and is served" guest_run h 'dd if=/dev/xvdb of=/dev/null bs=1M count=4 2>/dev/null'
 check "guest destroyed" guest_destroy h
 check "its device goes" wait_for 20 test ! -e "/sys/bus/xen-backend/devices/vbd-$id-51728"
 check "the disk is closed" wait_for 10 dmsetup remove stuck
