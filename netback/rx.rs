@@ -12,7 +12,7 @@ use xenbus::{
     net::{self, copy::Drain, SkBuff},
     prelude::*,
     protocol::{
-        netif::{self, status, Checksum, RxEntry, RxSend},
+        netif::{self, status, Checksum, RxEntry, RxSend, RxSlot},
         ring::{Back, Indices, Overrun},
     },
     ring::BackArea,
@@ -32,7 +32,7 @@ pub(crate) struct Rx {
     calls: Arc<Calls>,
     drain: Drain,
     /// What is answered when it has been copied.
-    answers: KVec<RxEntry>,
+    answers: KVec<RxSlot>,
     /// The packet for which there was no room.
     next: Option<SkBuff>,
     /// How many requests it needs.
@@ -171,7 +171,7 @@ impl Rx {
                 continue;
             };
             let need = send.entries();
-            if self.ring.unconsumed()? < need {
+            if !self.ring.has(need)? {
                 self.flush();
                 if !self.ring.final_check_for(need)? {
                     self.next = Some(skb);
@@ -217,18 +217,19 @@ impl Rx {
                 break;
             };
             let slot = self.answers.len() as u32;
-            let Some(mut entry) = send.next(&request) else {
+            let Some(entry) = send.next(&request) else {
                 break;
             };
+            let mut answer = entry.slot();
             if let RxEntry::Data { response, .. } = entry {
                 let put = self.drain.put(request.gref, response.offset, slot);
                 if put != response.status as usize {
                     // There are fewer bytes than the packet has said.
-                    entry = entry.failed(status::ERROR);
+                    answer = answer.failed(status::ERROR);
                 }
             }
             // There is room for as many as the ring has entries.
-            let _ = self.answers.push_within_capacity(entry);
+            let _ = self.answers.push_within_capacity(answer);
         }
         queue.counts.tx_packets.add(1);
         queue.counts.tx_bytes.add(len);
@@ -250,7 +251,7 @@ impl Rx {
         });
         for answer in self.answers.iter() {
             // There is a request for each.
-            let _ = self.ring.push(&answer.slot());
+            let _ = self.ring.push(answer);
         }
         self.answers.clear();
         if self.ring.publish() {

@@ -10,7 +10,11 @@ use super::{
     skb::{Cursor, SkBuff, SkBuffMut, MAX_FRAGMENTS},
 };
 use crate::bindings;
-use kernel::{page::PAGE_SIZE, prelude::*};
+use core::ptr::NonNull;
+use kernel::{
+    page::{Page, PAGE_SIZE},
+    prelude::*,
+};
 
 /// Operations that are done in one hypercall.
 struct Ops(KVec<bindings::gnttab_copy>);
@@ -259,14 +263,118 @@ pub struct Drain {
     ops: Ops,
     /// The slot that each operation belongs to.
     slots: KVec<u32>,
+    /// Those that the copies are of; no small ones.
     packets: KVec<SkBuff>,
-    /// In the last packet.
-    cursor: Option<Cursor>,
+    staging: Staging,
+    /// Where the next byte of the last packet is.
+    source: Source,
     left: usize,
 }
 
-// SAFETY: The pointers are into the last packet, which is ours.
+/// Has `op` copy the next bytes of a packet, at most `most`; says how many.
+///
+/// # Safety
+///
+/// The packet is as it was when the cursor was made.
+// Not one with what copies small packets, which would have to save as many registers.
+#[inline(never)]
+unsafe fn copy_of(
+    op: &mut bindings::gnttab_copy,
+    cursor: &mut Cursor,
+    most: usize,
+) -> Option<usize> {
+    // SAFETY: As for this function.
+    let (page, from, len) = unsafe { cursor.take(most)? };
+    // SAFETY: The page is the packet's.
+    unsafe { bindings::net_helper_copy_of(op, page.as_ptr(), from as u16) };
+    Some(len)
+}
+
+enum Source {
+    None,
+    Staged(Staged),
+    Packet(Cursor),
+}
+
+// SAFETY: The pointers are into the last packet, which is ours, and to our pages.
 unsafe impl Send for Drain {}
+
+/// Packets of at most so many bytes, that lie in a row, are copied into memory of our own first.
+///
+/// It is sooner done than Xen finds a packet's page and takes a reference to it, which it needs not
+/// do anew for copies in a row that are from one page.
+const COPYBREAK: usize = 256;
+
+/// Pages of that memory: for as many packets as most users have copied in one go.
+const STAGING_PAGES: usize = 2;
+
+/// Small packets that wait for Xen to copy them.
+struct Staging {
+    pages: [StagingPage; STAGING_PAGES],
+    /// Bytes that are in use, from the start of the first page on.
+    used: usize,
+}
+
+struct StagingPage {
+    _page: Page,
+    address: NonNull<u8>,
+    gfn: usize,
+}
+
+/// A packet there.
+struct Staged {
+    gfn: usize,
+    offset: u16,
+}
+
+impl Staging {
+    /// Sleeps.
+    fn new() -> Result<Self> {
+        let page = || {
+            let page = Page::alloc_page(GFP_KERNEL)?;
+            // SAFETY: The page is there, and not in high memory.
+            let (address, gfn) = unsafe {
+                (
+                    bindings::xenbus_helper_page_address(page.as_ptr()),
+                    bindings::net_helper_gfn(page.as_ptr()),
+                )
+            };
+            Ok::<_, Error>(StagingPage {
+                address: NonNull::new(address.cast()).ok_or(ENOMEM)?,
+                gfn: gfn as usize,
+                _page: page,
+            })
+        };
+        Ok(Staging {
+            pages: [page()?, page()?],
+            used: 0,
+        })
+    }
+
+    /// Copies a small packet. `None`: it is none, or there is no room.
+    #[inline]
+    fn copy(&mut self, skb: &SkBuff) -> Option<Staged> {
+        let len = skb.len();
+        if len > COPYBREAK || skb.linear_len() != len {
+            return None;
+        }
+        let in_page = PAGE_SIZE.wrapping_sub(self.used % PAGE_SIZE);
+        let skip = if len > in_page { in_page } else { 0 };
+        let at = self.used.wrapping_add(skip);
+        let page = self.pages.get(at / PAGE_SIZE)?;
+        let offset = at % PAGE_SIZE;
+        // SAFETY: There are as many bytes in the packet's linear part, and in the page, which is ours.
+        unsafe {
+            let to = page.address.as_ptr().add(offset);
+            core::ptr::copy_nonoverlapping((*skb.as_raw()).data, to, len);
+        }
+        self.used = at.wrapping_add(len);
+        Some(Staged {
+            gfn: page.gfn,
+            offset: offset as u16,
+        })
+    }
+}
 
 impl Drain {
     /// For pages of domain `domid`; at most `packets` at a time, by `copies` copies. Sleeps.
@@ -276,7 +384,8 @@ impl Drain {
             ops: Ops::new(copies)?,
             slots: KVec::with_capacity(copies, GFP_KERNEL)?,
             packets: KVec::with_capacity(packets, GFP_KERNEL)?,
-            cursor: None,
+            staging: Staging::new()?,
+            source: Source::None,
             left: 0,
         })
     }
@@ -288,77 +397,71 @@ impl Drain {
             && self.ops.0.len().saturating_add(copies) <= self.ops.0.capacity()
     }
 
-    /// How many packets have been begun.
-    #[inline]
-    pub fn len(&self) -> usize {
-        self.packets.len()
-    }
-
-    /// Whether none has been begun.
-    #[inline]
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-
     /// Begins a packet.
     ///
     /// # Errors
     ///
     /// The packet, when there are too many.
     pub fn begin(&mut self, skb: SkBuff) -> core::result::Result<(), SkBuff> {
-        if self.packets.len() == self.packets.capacity() {
-            return Err(skb);
-        }
         self.left = skb.len();
-        // SAFETY: The packet is there, and stays as it is until `run`.
-        self.cursor = Some(unsafe { Cursor::new(skb.as_raw()) });
-        // There is room.
-        let _ = self.packets.push_within_capacity(skb);
-        Ok(())
-    }
-
-    /// Bytes of the packet that have not been put anywhere.
-    #[inline]
-    pub fn left(&self) -> usize {
-        self.left
+        if let Some(staged) = self.staging.copy(&skb) {
+            self.source = Source::Staged(staged);
+            skb.consume();
+            return Ok(());
+        }
+        // SAFETY: The packet is there, and stays as it is until `run`: it is kept until then.
+        self.source = Source::Packet(unsafe { Cursor::new(skb.as_raw()) });
+        let kept = self.packets.push_within_capacity(skb);
+        kept.map_err(|full| {
+            self.source = Source::None;
+            full.0
+        })
     }
 
     /// Puts the next bytes of the packet, as many as there are, at `offset` and what follows of the
     /// page that `gref` stands for; says how many. `slot` is what [`Self::run`] calls it.
+    #[inline]
     pub fn put(&mut self, gref: u32, offset: u16, slot: u32) -> usize {
         let mut at = usize::from(offset);
-        let Some(cursor) = &mut self.cursor else {
-            return 0;
-        };
-        while at < PAGE_SIZE && self.left > 0 && self.ops.has_room() {
-            // SAFETY: The packet is as it was.
-            let taken = unsafe { cursor.take(self.left.min(PAGE_SIZE.wrapping_sub(at))) };
-            let Some((page, from, len)) = taken else {
-                // Shorter than it has said.
-                self.left = 0;
+        while at < PAGE_SIZE && self.left > 0 {
+            let Some(len) = self.put_part(gref, at as u16, slot) else {
                 break;
             };
-            let Some(op) = self.ops.next() else {
-                break;
-            };
-            // SAFETY: The page is the packet's.
-            unsafe {
-                bindings::net_helper_copy_to(
-                    op,
-                    page.as_ptr(),
-                    from as u16,
-                    self.domid,
-                    gref,
-                    at as u16,
-                    len as u16,
-                )
-            };
-            // There is room for as many.
-            let _ = self.slots.push_within_capacity(slot);
             at = at.wrapping_add(len);
             self.left = self.left.wrapping_sub(len);
         }
         at.wrapping_sub(usize::from(offset))
+    }
+
+    /// Puts as many of the next bytes, of which there is one, as lie in one page. `offset` is less than
+    /// that of its end. `None`: there is no room, or the packet is shorter than it has said.
+    fn put_part(&mut self, gref: u32, offset: u16, slot: u32) -> Option<usize> {
+        if !self.ops.has_room() {
+            return None;
+        }
+        let mut op = bindings::gnttab_copy::default();
+        op.dest.u.ref_ = gref;
+        op.dest.domid = self.domid;
+        op.dest.offset = offset;
+        op.flags = bindings::GNTCOPY_dest_gref as u16;
+        let most = self.left.min(PAGE_SIZE.wrapping_sub(usize::from(offset)));
+        let len = match &mut self.source {
+            Source::None => return None,
+            Source::Staged(staged) => {
+                op.source.u.gmfn = staged.gfn;
+                op.source.domid = bindings::DOMID_SELF as u16;
+                op.source.offset = staged.offset;
+                staged.offset = staged.offset.wrapping_add(most as u16);
+                most
+            }
+            // SAFETY: The packet is as it was.
+            Source::Packet(cursor) => unsafe { copy_of(&mut op, cursor, most)? },
+        };
+        op.len = len as u16;
+        // There is room for as many.
+        let _ = self.ops.0.push_within_capacity(op);
+        let _ = self.slots.push_within_capacity(slot);
+        Some(len)
     }
 
     /// Does the copies and frees the packets, after `failed` has been told of the slots of those that
@@ -374,7 +477,8 @@ impl Drain {
         }
         self.ops.0.clear();
         self.slots.clear();
-        self.cursor = None;
+        self.staging.used = 0;
+        self.source = Source::None;
         for skb in self.packets.drain_all() {
             skb.consume();
         }

@@ -519,17 +519,14 @@ void net_helper_copy_from(struct gnttab_copy *op, domid_t domid, grant_ref_t ref
 	op->dest.offset = offset_in_page(to);
 	op->len = len;
 	op->flags = GNTCOPY_source_gref;
-	op->status = GNTST_general_error;
 }
 EXPORT_SYMBOL_GPL(net_helper_copy_from);
 
-/* A page that is mapped from another domain is one of that domain's for Xen, too. */
-void net_helper_copy_to(struct gnttab_copy *op, struct page *page, u16 from, domid_t domid,
-			grant_ref_t ref, u16 offset, u16 len)
+/* Sets the source. A page that is mapped from another domain is one of that domain's for Xen, too. */
+void net_helper_copy_of(struct gnttab_copy *op, struct page *page, u16 from)
 {
 	struct xen_page_foreign *foreign = xen_page_foreign(page);
 
-	op->flags = GNTCOPY_dest_gref;
 	if (foreign) {
 		op->source.u.ref = foreign->gref;
 		op->source.domid = foreign->domid;
@@ -539,10 +536,11 @@ void net_helper_copy_to(struct gnttab_copy *op, struct page *page, u16 from, dom
 		op->source.domid = DOMID_SELF;
 	}
 	op->source.offset = from;
-	op->dest.u.ref = ref;
-	op->dest.domid = domid;
-	op->dest.offset = offset;
-	op->len = len;
-	op->status = GNTST_general_error;
 }
-EXPORT_SYMBOL_GPL(net_helper_copy_to);
+EXPORT_SYMBOL_GPL(net_helper_copy_of);
+
+u64 net_helper_gfn(struct page *page)
+{
+	return xen_page_to_gfn(page);
+}
+EXPORT_SYMBOL_GPL(net_helper_gfn);

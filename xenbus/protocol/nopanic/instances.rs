@@ -319,7 +319,7 @@ pub fn credit(credit: &mut Credit, bytes: u32, now: u64) -> Result<(), u64> {
 }
 
 pub fn rx_slot(entry: RxEntry, status: i16) -> RxSlot {
-    entry.failed(status).slot()
+    entry.slot().failed(status)
 }
 
 pub fn slots(tx: TxSlot, rx: RxSlot) -> (TxSlot, RxSlot) {

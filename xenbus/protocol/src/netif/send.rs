@@ -152,9 +152,13 @@ pub struct RxSend {
     size: u32,
     /// Bytes that are placed already.
     done: u32,
+    /// Bytes of the packet in a page, at least 1.
+    room: u32,
+    /// Entries of the ring for all of it.
+    entries: u32,
     headroom: u16,
-    /// Of the first response; `None` after it.
-    checksum: Option<Checksum>,
+    /// Of the first response; 0 after it.
+    flags: u16,
     extras: Extras,
 }
 
@@ -162,7 +166,7 @@ pub struct RxSend {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RxEntry {
     /// The bytes `from..from + response.status` of the packet, copied to `response.offset` of the
-    /// page that the request grants. If that fails, see [`RxEntry::failed`].
+    /// page that the request grants. If that fails, see [`RxSlot::failed`].
     Data {
         /// What to answer.
         response: RxResponse,
@@ -182,19 +186,6 @@ impl RxEntry {
             Self::Extra(extra) => extra.into(),
         }
     }
-
-    /// The same entry, with a `status` (of [`status`](super::status)) that says what went wrong.
-    /// Where the packet ends does not change.
-    #[inline]
-    pub fn failed(self, status: i16) -> Self {
-        match self {
-            Self::Data { response, from } => Self::Data {
-                response: RxResponse { status, ..response },
-                from,
-            },
-            extra => extra,
-        }
-    }
 }
 
 impl RxSend {
@@ -202,6 +193,7 @@ impl RxSend {
     ///
     /// With `extras.headroom` up to [`MAX_HEADROOM`](super::MAX_HEADROOM), any packet of up to
     /// 64 KiB fits.
+    #[inline]
     pub fn new(
         size: u32,
         checksum: Checksum,
@@ -211,59 +203,46 @@ impl RxSend {
         if size == 0 {
             return Err(Unsendable::Size);
         }
-        let send = Self {
-            size,
-            done: 0,
-            headroom: extras.headroom,
-            checksum: Some(checksum),
-            extras,
-        };
+        let room = PAGE_SIZE.saturating_sub(u32::from(extras.headroom));
+        let full = size.checked_div(room).ok_or(Unsendable::Slots)?;
+        let data = full.wrapping_add(u32::from(size != full.wrapping_mul(room)));
         let most = if sg { NR_SLOTS_MIN as u32 } else { 1 };
-        if send.room() == 0 || send.data_entries() > most {
+        if data > most {
             return Err(Unsendable::Slots);
         }
-        Ok(send)
+        let mut flags = checksum.flags(rxf::CSUM_BLANK, rxf::DATA_VALIDATED);
+        let more = extras.entries();
+        if more > 0 {
+            flags |= rxf::EXTRA_INFO;
+        }
+        Ok(Self {
+            size,
+            done: 0,
+            room,
+            entries: data.wrapping_add(more),
+            headroom: extras.headroom,
+            flags,
+            extras,
+        })
     }
 
-    /// Bytes of the packet in a page.
-    #[inline]
-    fn room(&self) -> u32 {
-        PAGE_SIZE.saturating_sub(u32::from(self.headroom))
-    }
-
-    #[inline]
-    fn data_entries(&self) -> u32 {
-        let left = self.size.wrapping_sub(self.done);
-        let room = self.room();
-        let full = left.checked_div(room).unwrap_or(0);
-        full.wrapping_add(u32::from(left != full.wrapping_mul(room)))
-    }
-
-    /// How many receive requests it still takes. They must all be there before the first is taken.
+    /// How many receive requests it takes. They must all be there before the first is taken.
     #[inline]
     pub fn entries(&self) -> u32 {
-        self.data_entries().wrapping_add(self.extras.entries())
+        self.entries
     }
 
     /// What goes into the entry of the next receive request; `None`: the packet has ended.
     #[inline]
     pub fn next(&mut self, request: &RxRequest) -> Option<RxEntry> {
-        let mut flags = 0;
-        match self.checksum.take() {
-            Some(checksum) => {
-                flags = checksum.flags(rxf::CSUM_BLANK, rxf::DATA_VALIDATED);
-                if self.extras.entries() > 0 {
-                    flags |= rxf::EXTRA_INFO;
-                }
-            }
-            None => {
-                if let Some(extra) = self.extras.take() {
-                    return Some(RxEntry::Extra(extra));
-                }
+        let from = self.done;
+        if from > 0 {
+            if let Some(extra) = self.extras.take() {
+                return Some(RxEntry::Extra(extra));
             }
         }
-        let from = self.done;
-        let len = self.size.wrapping_sub(from).min(self.room());
+        let mut flags = core::mem::take(&mut self.flags);
+        let len = self.size.wrapping_sub(from).min(self.room);
         if len == 0 {
             return None;
         }

@@ -257,6 +257,14 @@ impl RxSlot {
         }
     }
 
+    /// The same entry, which is a response, with a `status` (of [`status`](super::status)) that says
+    /// what went wrong. Where the packet ends does not change.
+    #[inline]
+    pub fn failed(mut self, status: i16) -> Self {
+        put(&mut self.0, 6, status.to_le_bytes());
+        self
+    }
+
     /// The entry as extra information.
     #[inline]
     pub fn extra(&self) -> Extra {

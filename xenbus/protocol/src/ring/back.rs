@@ -116,6 +116,13 @@ impl<M: Memory, C: Codec> Back<M, C> {
         self.end.available(self.possible())
     }
 
+    /// Whether at least `count` requests, 1 or more, wait to be received. The front end's index is
+    /// looked at only if those that are known of are fewer.
+    #[inline]
+    pub fn has(&mut self, count: u32) -> Result<bool, Overrun> {
+        self.end.has(self.possible(), count)
+    }
+
     /// The index of the next request to be taken.
     #[inline]
     pub fn consumed(&self) -> u32 {

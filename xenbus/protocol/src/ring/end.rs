@@ -166,6 +166,13 @@ impl<M: Memory> End<M> {
         Ok(claimed)
     }
 
+    /// Whether there are `count` entries, at least 1, to read.
+    #[inline]
+    pub(super) fn has(&mut self, possible: u32, count: u32) -> Result<bool, Overrun> {
+        // While there are as many entries known to be valid, leave the peer's cache line alone.
+        Ok(self.seen.wrapping_sub(self.consumed) >= count || self.available(possible)? >= count)
+    }
+
     /// To be called before going to sleep: whether there are `count` entries, at least 1, to read
     /// after all. If not, the peer has been asked for a notification when there are.
     #[inline]
