@@ -20,6 +20,8 @@ pub struct Pace {
     wanted: u32,
     /// The answer of the last time.
     count: u32,
+    /// Requests that have been taken since `last`, by looks that came too early.
+    early: u32,
 }
 
 /// Before there are so many in a row, each packet has its event. Twice as many each time that one has
@@ -40,6 +42,7 @@ impl Pace {
             streak: 0,
             wanted: STREAK,
             count: 1,
+            early: 0,
         }
     }
 
@@ -49,11 +52,18 @@ impl Pace {
     /// is to be looked at after `delay` nanoseconds in any case.
     #[inline]
     pub fn next(&mut self, now: u64, taken: u32, alone: bool, delay: u64) -> u32 {
+        let taken = self.early.saturating_add(taken);
         if taken == 0 && self.count == 1 {
             // Nobody has waited: an event or a timer of before.
             return 1;
         }
         let gap = now.wrapping_sub(self.last);
+        if taken < self.count && gap < delay && alone {
+            // As well, of which some have come meanwhile.
+            self.early = taken;
+            return self.count;
+        }
+        self.early = 0;
         self.last = now;
         self.count = self.after(gap, taken, alone, delay);
         self.count
@@ -61,7 +71,7 @@ impl Pace {
 
     #[inline]
     fn after(&mut self, gap: u64, taken: u32, alone: bool, delay: u64) -> u32 {
-        let in_vain = taken < self.count;
+        let in_vain = taken < self.count && gap >= delay;
         if in_vain {
             self.wanted = self.wanted.saturating_mul(2).min(LONGEST);
         } else if self.count > 1 {
@@ -136,12 +146,23 @@ mod tests {
         assert_eq!(pace.next(pace.last + DELAY, 1, true, DELAY), 1);
         assert_eq!(after(&mut pace, 32, 30_000), 1);
         assert_eq!(after(&mut pace, 1, 30_000), 3);
-        assert_eq!(pace.next(pace.last + 10, 0, true, DELAY), 1);
+        assert_eq!(pace.next(pace.last + DELAY, 0, true, DELAY), 1);
         // An event or a timer of before.
         assert_eq!(pace.next(pace.last + 10, 0, true, DELAY), 1);
         assert_eq!(after(&mut pace, 64, 30_000), 1);
         assert_eq!(after(&mut pace, 1, 30_000), 3);
         assert_eq!(pace.next(pace.last + 90_000, 3, true, DELAY), 3);
+        // The same when some are waited for, with none there, and with two of three.
+        assert_eq!(pace.next(pace.last + 10, 0, true, DELAY), 3);
+        assert_eq!(pace.next(pace.last + 60_000, 2, true, DELAY), 3);
+        assert_eq!(pace.next(pace.last + 150_000, 3, true, DELAY), 3);
+        assert_eq!(pace.next(pace.last + 60_000, 2, true, DELAY), 3);
+        // But not if they are answers, nor for ever.
+        assert_eq!(pace.next(pace.last + 70_000, 0, false, DELAY), 1);
+        assert_eq!(after(&mut pace, 16, 30_000), 1);
+        assert_eq!(after(&mut pace, 1, 30_000), 3);
+        assert_eq!(pace.next(pace.last + 60_000, 2, true, DELAY), 3);
+        assert_eq!(pace.next(pace.last + DELAY, 0, true, DELAY), 1);
         // It is switched off.
         assert_eq!(pace.next(pace.last, 64, true, 0), 1);
     }
