@@ -105,7 +105,12 @@ impl Minors {
 
 impl Drop for Minors {
     fn drop(&mut self) {
-        MINORS.lock().retain(|range| *range != self.0);
+        let mut taken = MINORS.lock();
+        taken.retain(|range| *range != self.0);
+        if taken.is_empty() {
+            // When the module goes nobody frees what a static has.
+            *taken = KVec::new();
+        }
     }
 }
 

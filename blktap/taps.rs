@@ -139,6 +139,10 @@ pub(crate) fn remove(tap: &Tap) {
         .position(|other| core::ptr::eq(&raw const **other, tap));
     // The last reference may be this one, whose end needs no lock.
     let gone = at.and_then(|at| taps.all.remove(at).ok());
+    if taps.all.is_empty() {
+        // When the module goes nobody frees what a static has.
+        taps.all = KVec::new();
+    }
     let bell = taps.bell.clone();
     drop(taps);
     drop(gone);

@@ -175,5 +175,7 @@ impl<T: Keep> Drop for Shelf<T> {
         while let Some(this) = T::keeper(|keeper| keeper.take(|_| true)) {
             T::give_up(&this);
         }
+        // The keeper may be a static, of which nobody frees anything.
+        T::keeper(|keeper| keeper.kept = KVec::new());
     }
 }

@@ -39,6 +39,10 @@ pub(crate) fn add(slot: &Arc<Slot>) -> Result {
 pub(crate) fn remove(slot: &Arc<Slot>) {
     let mut list = LIST.lock();
     list.slots.retain(|other| !Arc::ptr_eq(other, slot));
+    if list.slots.is_empty() {
+        // When the module goes nobody frees what a static has.
+        list.slots = KVec::new();
+    }
     if let Some(observer) = &list.observer {
         observer.changed();
     }
