@@ -265,7 +265,7 @@ pub struct Drain {
     slots: KVec<u32>,
     /// Those that the copies are of; no small ones.
     packets: KVec<SkBuff>,
-    staging: Staging,
+    small: SmallPackets,
     /// Where the next byte of the last packet is.
     source: Source,
     left: usize,
@@ -292,46 +292,46 @@ unsafe fn copy_of(
 
 enum Source {
     None,
-    Staged(Staged),
+    Small(Small),
     Packet(Cursor),
 }
 
 // SAFETY: The pointers are into the last packet, which is ours, and to our pages.
 unsafe impl Send for Drain {}
 
-/// Packets of at most so many bytes, that lie in a row, are copied into memory of our own first.
+/// Packets of at most so many bytes are copied into memory of our own first.
 ///
-/// It is sooner done than Xen finds a packet's page and takes a reference to it, which it needs not
-/// do anew for copies in a row that are from one page.
+/// It is sooner done than Xen finds a packet's page and takes a reference to it, for each part that the
+/// packet has, which it needs not do anew for copies in a row that are from one page.
 const COPYBREAK: usize = 256;
 
 /// Pages of that memory: for as many packets as most users have copied in one go.
-const STAGING_PAGES: usize = 2;
+const SMALL_PAGES: usize = 2;
 
 /// Small packets that wait for Xen to copy them.
-struct Staging {
-    pages: [StagingPage; STAGING_PAGES],
+struct SmallPackets {
+    pages: [SmallPage; SMALL_PAGES],
     /// Bytes that are in use, from the start of the first page on.
     used: usize,
 }
 
-struct StagingPage {
+struct SmallPage {
     _page: Page,
     address: NonNull<u8>,
     gfn: usize,
 }
 
 /// A packet there.
-struct Staged {
+struct Small {
     gfn: usize,
     offset: u16,
 }
 
-impl Staging {
+impl SmallPackets {
     /// Sleeps.
     fn new() -> Result<Self> {
         let page = || {
-            let page = Page::alloc_page(GFP_KERNEL)?;
+            let page = Page::alloc_page(GFP_KERNEL | __GFP_ZERO)?;
             // SAFETY: The page is there, and not in high memory.
             let (address, gfn) = unsafe {
                 (
@@ -339,23 +339,23 @@ impl Staging {
                     bindings::net_helper_gfn(page.as_ptr()),
                 )
             };
-            Ok::<_, Error>(StagingPage {
+            Ok::<_, Error>(SmallPage {
                 address: NonNull::new(address.cast()).ok_or(ENOMEM)?,
                 gfn: gfn as usize,
                 _page: page,
             })
         };
-        Ok(Staging {
+        Ok(SmallPackets {
             pages: [page()?, page()?],
             used: 0,
         })
     }
 
-    /// Copies a small packet. `None`: it is none, or there is no room.
+    /// Copies a packet. `None`: it is no small one, or there is no room.
     #[inline]
-    fn copy(&mut self, skb: &SkBuff) -> Option<Staged> {
+    fn copy(&mut self, skb: &SkBuff) -> Option<Small> {
         let len = skb.len();
-        if len > COPYBREAK || skb.linear_len() != len {
+        if len > COPYBREAK {
             return None;
         }
         let in_page = PAGE_SIZE.wrapping_sub(self.used % PAGE_SIZE);
@@ -363,13 +363,13 @@ impl Staging {
         let at = self.used.wrapping_add(skip);
         let page = self.pages.get(at / PAGE_SIZE)?;
         let offset = at % PAGE_SIZE;
-        // SAFETY: There are as many bytes in the packet's linear part, and in the page, which is ours.
-        unsafe {
-            let to = page.address.as_ptr().add(offset);
-            core::ptr::copy_nonoverlapping((*skb.as_raw()).data, to, len);
+        // SAFETY: There are as many bytes in the page, which is ours, and was zeroed.
+        let to = unsafe { core::slice::from_raw_parts_mut(page.address.as_ptr().add(offset), len) };
+        if skb.copy_start(to) != len {
+            return None;
         }
         self.used = at.wrapping_add(len);
-        Some(Staged {
+        Some(Small {
             gfn: page.gfn,
             offset: offset as u16,
         })
@@ -384,7 +384,7 @@ impl Drain {
             ops: Ops::new(copies)?,
             slots: KVec::with_capacity(copies, GFP_KERNEL)?,
             packets: KVec::with_capacity(packets, GFP_KERNEL)?,
-            staging: Staging::new()?,
+            small: SmallPackets::new()?,
             source: Source::None,
             left: 0,
         })
@@ -404,8 +404,8 @@ impl Drain {
     /// The packet, when there are too many.
     pub fn begin(&mut self, skb: SkBuff) -> core::result::Result<(), SkBuff> {
         self.left = skb.len();
-        if let Some(staged) = self.staging.copy(&skb) {
-            self.source = Source::Staged(staged);
+        if let Some(small) = self.small.copy(&skb) {
+            self.source = Source::Small(small);
             skb.consume();
             return Ok(());
         }
@@ -447,11 +447,11 @@ impl Drain {
         let most = self.left.min(PAGE_SIZE.wrapping_sub(usize::from(offset)));
         let len = match &mut self.source {
             Source::None => return None,
-            Source::Staged(staged) => {
-                op.source.u.gmfn = staged.gfn;
+            Source::Small(small) => {
+                op.source.u.gmfn = small.gfn;
                 op.source.domid = bindings::DOMID_SELF as u16;
-                op.source.offset = staged.offset;
-                staged.offset = staged.offset.wrapping_add(most as u16);
+                op.source.offset = small.offset;
+                small.offset = small.offset.wrapping_add(most as u16);
                 most
             }
             // SAFETY: The packet is as it was.
@@ -477,7 +477,7 @@ impl Drain {
         }
         self.ops.0.clear();
         self.slots.clear();
-        self.staging.used = 0;
+        self.small.used = 0;
         self.source = Source::None;
         for skb in self.packets.drain_all() {
             skb.consume();

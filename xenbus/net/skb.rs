@@ -139,6 +139,11 @@ impl SkBuff {
     #[inline]
     pub fn copy_start(&self, to: &mut [u8]) -> usize {
         let len = self.len().min(to.len());
+        if len <= self.linear_len() {
+            // SAFETY: By the type invariant there are as many bytes; there is room for them.
+            unsafe { core::ptr::copy_nonoverlapping((*self.as_raw()).data, to.as_mut_ptr(), len) };
+            return len;
+        }
         // SAFETY: By the type invariant; there is room for as many bytes, and there are as many.
         let result = unsafe {
             kernel::bindings::skb_copy_bits(

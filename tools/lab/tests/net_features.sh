@@ -43,6 +43,20 @@ is "statistics have the names that they should" \
 	"$(ethtool -S "$vif" | sed -n 's/^ *\([a-z_]*\): [0-9]*$/\1/p' | tr '\n' ' ')" \
 	"rx_gso_checksum_fixup tx_zerocopy_sent tx_zerocopy_success tx_zerocopy_fail tx_frag_overflow "
 check "in the guest, too" guest_run g 'ethtool -S eth0 | grep "^ *rx_gso_checksum_fixup: [0-9]*$"'
+
+# What the guest receives of a file in packets of at most 170 bytes.
+mkdir -p /run/www
+dd if=/dev/urandom of=/run/www/file bs=64k count=8 2>/dev/null
+busybox httpd -p 8080 -h /run/www
+before=$(cat "/sys/class/net/$vif/statistics/tx_packets")
+check "small packets" sh -c "ethtool -K $vif tso off gso off && ip route add 10.9.0.30/32 dev xenbr0 mtu lock 156"
+check "the guest fetches a file" guest_run g 'wget -q -O - http://10.9.0.1:8080/file | sha256sum'
+is "it is the same" "$ktap_out" "$(sha256sum </run/www/file)"
+check "it came in small packets" [ $(($(cat "/sys/class/net/$vif/statistics/tx_packets") - before)) -ge 5000 ]
+ethtool -K "$vif" tso on gso on
+ip route del 10.9.0.30/32
+pkill -f "httpd -p 8080"
+
 check "a link and time stamps" guest_run g 'ethtool eth0 | grep "Link detected: yes" && ethtool -T eth0 | grep software-transmit'
 if [ "$MODULES_FRONT" = ours ]; then
 	check "a speed" guest_run g 'ethtool eth0 | grep "Speed: 10000Mb/s" && ethtool eth0 | grep "Duplex: Full"'

@@ -95,7 +95,8 @@ impl Loopback {
         let mut failed = false;
         for _ in 0..send.entries() {
             let request = rx.pop().map_err(Broken::Rx)?.expect("counted");
-            let mut entry = send.next(&request).expect("counted");
+            let entry = send.next(&request).expect("counted");
+            let mut slot = entry.slot();
             if let RxEntry::Data { response, from } = entry {
                 let (to, len) = (usize::from(response.offset), response.status as usize);
                 match pages.get_mut(&request.gref) {
@@ -104,11 +105,11 @@ impl Loopback {
                     }
                     None => {
                         failed = true;
-                        entry = entry.failed(status::ERROR);
+                        slot = slot.failed(status::ERROR);
                     }
                 }
             }
-            rx.push(&entry.slot()).expect("asked for");
+            rx.push(&slot).expect("asked for");
         }
         if failed {
             return Ok(Looped::Answered);
