@@ -27,7 +27,7 @@ class Results:
 
     def line(self, text):
         """Take a line of results; gives (pair, job, sample), or None for any other line."""
-        words = text.split(" ")
+        words = text.split()
         if words[0] != "bench" or len(words) < 5:
             return None
         sample = Sample((k, float(v)) for k, v in (w.split("=") for w in words[4:]))
