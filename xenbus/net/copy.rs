@@ -336,12 +336,12 @@ impl SmallPackets {
             let (address, gfn) = unsafe {
                 (
                     bindings::xenbus_helper_page_address(page.as_ptr()),
-                    bindings::net_helper_gfn(page.as_ptr()),
+                    bindings::xenbus_helper_page_to_gfn(page.as_ptr()),
                 )
             };
             Ok::<_, Error>(SmallPage {
                 address: NonNull::new(address.cast()).ok_or(ENOMEM)?,
-                gfn: gfn as usize,
+                gfn,
                 _page: page,
             })
         };

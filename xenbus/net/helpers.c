@@ -538,9 +538,3 @@ void net_helper_copy_of(struct gnttab_copy *op, struct page *page, u16 from)
 	op->source.offset = from;
 }
 EXPORT_SYMBOL_GPL(net_helper_copy_of);
-
-u64 net_helper_gfn(struct page *page)
-{
-	return xen_page_to_gfn(page);
-}
-EXPORT_SYMBOL_GPL(net_helper_gfn);

@@ -105,7 +105,6 @@ void net_helper_copy(struct gnttab_copy *ops, unsigned int count);
 void net_helper_copy_from(struct gnttab_copy *op, domid_t domid, grant_ref_t ref, u16 offset,
 			  void *to, u16 len);
 void net_helper_copy_of(struct gnttab_copy *op, struct page *page, u16 from);
-u64 net_helper_gfn(struct page *page);
 
 bool net_helper_bpf_is_program(const struct netdev_bpf *bpf);
 struct bpf_prog *net_helper_bpf_program(const struct netdev_bpf *bpf);

@@ -120,8 +120,7 @@ impl<M: Memory> End<M> {
         size: usize,
         decode: impl FnOnce(&[u8]) -> T,
     ) -> Result<Option<T>, Overrun> {
-        // While there are entries known to be valid, leave the peer's cache line alone.
-        if self.seen == self.consumed && self.available(possible)? == 0 {
+        if !self.has(possible, 1)? {
             return Ok(None);
         }
         let value = if size <= SMALL {
