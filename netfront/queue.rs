@@ -272,6 +272,9 @@ impl Poll for Queue {
         // Without a budget, whoever polls wants what was sent done with, and no more; it may be here
         // in the midst of anything, also of what is done under the lock.
         if budget == 0 {
+            if !self.shared.is_broken() && self.has_answers() {
+                context.schedule();
+            }
             return 0;
         }
         let mut rx = self.rx.lock();

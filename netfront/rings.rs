@@ -93,10 +93,12 @@ fn start(dev: &Device, napi: &Arc<Napi<Queue>>, split: bool) -> Result<Published
         tx_port: tx_channel.port(),
         rx_port: channels.rx().port(),
     };
-    let timed = napi.clone();
-    let timer = Timer::new(move || timed.schedule())?;
-    let tx = Tx::new(tx, &tx_channel, dev.otherend_id())?;
-    let rx = Rx::new(dev, napi, rx, channels, timer)?;
+    let timer = || {
+        let timed = napi.clone();
+        Timer::new(move || timed.schedule())
+    };
+    let tx = Tx::new(tx, &tx_channel, dev.otherend_id(), timer()?)?;
+    let rx = Rx::new(dev, napi, rx, channels, timer()?)?;
     napi.target().set_rings(tx, rx);
     Ok(published)
 }

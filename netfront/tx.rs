@@ -7,7 +7,9 @@
 //! is lent where it lies, until it has been answered.
 
 use crate::{interface::Shared, queue::Channel};
+use kernel::time::msecs_to_jiffies;
 use xenbus::{
+    kthread::jiffies,
     net::{
         Checksum, Gso, GsoKind, LentPackets, Outgoing, SkBuff, SkbList, Staging, StillMapped,
         XdpFrame, STAGED,
@@ -18,6 +20,7 @@ use xenbus::{
         ring::{Front, Overrun},
     },
     ring::FrontArea,
+    timer::Timer,
 };
 
 /// Entries of the ring.
@@ -25,6 +28,9 @@ pub(crate) const ENTRIES: usize = 256;
 
 /// A packet takes at most so many of them: its parts, and two of extra information.
 const MOST: u32 = NR_SLOTS_MIN as u32 + 2;
+
+/// How long answers, fewer than there is an event for, may wait to be taken, in milliseconds.
+const PATIENCE_MS: u32 = 4;
 
 /// A transmit ring.
 pub(crate) struct Tx {
@@ -37,10 +43,24 @@ pub(crate) struct Tx {
     /// Those, and those that are lent: at most [`ENTRIES`].
     frames: usize,
     staging: Staging,
-    /// The back end has been asked for an event, and there was no answer since.
-    asked: bool,
+    /// The event that the back end has been asked for.
+    asked: Asked,
+    /// Has the queue polled when too few answers have come for an event.
+    timer: Timer,
+    /// When it does, in jiffies; or when it last did.
+    due: u64,
     /// There was an answer since [`Self::take_useful`].
     useful: bool,
+}
+
+/// The event that the back end has been asked for since its last answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    No,
+    /// For a number of answers.
+    Several,
+    /// For the next one.
+    Next,
 }
 
 /// What the back end is to do to a frame.
@@ -82,6 +102,7 @@ impl Tx {
         ring: Front<FrontArea, netif::Tx>,
         channel: &Arc<Channel>,
         domid: u16,
+        timer: Timer,
     ) -> Result<KBox<Self>> {
         let tx = Tx {
             ring,
@@ -91,7 +112,9 @@ impl Tx {
             finished: KVec::with_capacity(ENTRIES, GFP_KERNEL)?,
             frames: 0,
             staging: Staging::new(domid, ENTRIES as u16)?,
-            asked: false,
+            asked: Asked::No,
+            timer,
+            due: jiffies(),
             useful: false,
         };
         Ok(KBox::new(tx, GFP_KERNEL)?)
@@ -325,7 +348,7 @@ impl Tx {
                 }
             };
             self.useful = true;
-            self.asked = false;
+            self.asked = Asked::No;
             let id = match self.ids.finish(&response) {
                 Ok(Some(id)) => id,
                 Ok(None) => continue,
@@ -346,29 +369,54 @@ impl Tx {
         }
     }
 
-    /// Whether somebody waits for answers, and the back end has not been asked for an event yet.
+    /// Whether somebody waits for answers, and the back end is yet to be asked for an event.
     #[inline]
     pub(crate) fn wants_event(&self) -> bool {
         let waited_for = !self.lent.is_empty() || !self.has_room();
-        waited_for && !self.asked
+        waited_for && (self.asked == Asked::No || self.is_overdue())
+    }
+
+    /// Whether fewer answers than the back end was asked to tell of have come in the time for them.
+    #[inline]
+    fn is_overdue(&self) -> bool {
+        self.asked == Asked::Several && jiffies() >= self.due
     }
 
     /// If somebody waits for answers: whether there are any after all. If not, there will be an event
-    /// for the next one, or, if all that is waited for is room, when there are half of them: a back end
-    /// answers what was lent when it likes, but copies at once.
+    /// when there are half of them; or, if that takes too long, for the next one: a back end
+    /// answers what was lent when it likes, and each answer may be what a socket waits for.
     #[inline]
     pub(crate) fn final_check(&mut self, shared: &Shared) -> bool {
-        if !self.wants_event() {
-            // What is wrong with the ring is to be found out even so.
-            return self.check(shared, |ring| ring.unconsumed().map(|_| false));
-        }
-        let count = if self.lent.is_empty() {
-            (self.ring.unanswered() / 2).max(1)
+        let there = if self.wants_event() {
+            self.ask(shared)
         } else {
-            1
+            // What is wrong with the ring is to be found out even so.
+            self.check(shared, |ring| ring.unconsumed().map(|_| false))
         };
+        if self.asked == Asked::Several {
+            // Also if it has been set for earlier ones: it may be over just now.
+            self.timer.set(self.due);
+        }
+        there
+    }
+
+    /// Asks the back end for an event, unless there are answers.
+    #[inline]
+    fn ask(&mut self, shared: &Shared) -> bool {
+        let half = self.ring.unanswered() / 2;
+        let count = if self.is_overdue() { 1 } else { half.max(1) };
         let there = self.check(shared, |ring| ring.final_check_for(count));
-        self.asked = !there;
+        if !there && count > 1 {
+            self.asked = Asked::Several;
+            let now = jiffies();
+            if now >= self.due {
+                // Of the tick that is now there may be nothing left.
+                let ticks = msecs_to_jiffies(PATIENCE_MS) as u64;
+                self.due = now.wrapping_add(ticks).wrapping_add(1);
+            }
+        } else if !there {
+            self.asked = Asked::Next;
+        }
         there
     }
 

@@ -27,6 +27,22 @@ const ENTRY: usize = 8;
 /// # Errors
 /// EPERM outside dom0, ESRCH for a domain that does not exist.
 pub fn grants(domid: DomId) -> io::Result<BTreeMap<DomId, Grants>> {
+    Ok(count(&table(domid)?))
+}
+
+/// Whether the entry `gref` of `domid`'s grant table gives anybody access to a page.
+///
+/// # Errors
+/// As of [`grants`]; EINVAL if the table is shorter.
+pub fn is_granted(domid: DomId, gref: u32) -> io::Result<bool> {
+    let table = table(domid)?;
+    let entry = table.chunks_exact(ENTRY).nth(gref as usize);
+    let entry = entry.ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(permits(entry))
+}
+
+/// The entries of a domain's grant table.
+fn table(domid: DomId) -> io::Result<Vec<u8>> {
     let frames = frames(domid)?;
     let file = sys::open("/dev/xen/privcmd")?;
     let area = Area::map(&file, 0, frames, true)?;
@@ -43,7 +59,7 @@ pub fn grants(domid: DomId) -> io::Result<BTreeMap<DomId, Grants>> {
     sys::ioctl(&file, &mut arg)?;
     let mut table = vec![0; frames * PAGE_SIZE];
     Pages::new(area, false).read(0, &mut table);
-    Ok(count(&table))
+    Ok(table)
 }
 
 /// Whether Xen has anything of a domain: XENMEM_current_reservation.
@@ -91,14 +107,18 @@ fn hypercall(op: u64, first: u32, args: impl FnOnce(u64) -> [u64; 5]) -> io::Res
     Ok(page)
 }
 
+/// Whether an entry is in use, by GTF_type_mask: 0 is an invalid (free) one.
+fn permits(entry: &[u8]) -> bool {
+    entry[0] & 3 != 0
+}
+
 /// Counts the entries of a table.
 fn count(table: &[u8]) -> BTreeMap<DomId, Grants> {
     let mut all = BTreeMap::<DomId, Grants>::new();
     for entry in table.chunks_exact(ENTRY) {
         let flags = u16::from_le_bytes([entry[0], entry[1]]);
         let domid = u16::from_le_bytes([entry[2], entry[3]]);
-        // GTF_type_mask: 0 is an invalid (free) entry.
-        if flags & 3 == 0 {
+        if !permits(entry) {
             continue;
         }
         let to = all.entry(domid).or_default();

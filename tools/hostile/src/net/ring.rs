@@ -2,6 +2,7 @@
 //! One end of a ring of one page, `xen/io/ring.h`. Its own indices may be set to anything.
 
 use std::ops::Deref;
+use std::sync::atomic::{fence, Ordering::SeqCst};
 
 use crate::{ensure, Result};
 use protocol::ring::index::{REQ_EVENT, REQ_PROD, RSP_EVENT, RSP_PROD};
@@ -29,6 +30,11 @@ impl End {
     /// Where this end says when it wants an event.
     fn event(self) -> usize {
         [RSP_EVENT, REQ_EVENT][self as usize]
+    }
+
+    /// Where the other end does.
+    fn their_event(self) -> usize {
+        [REQ_EVENT, RSP_EVENT][self as usize]
     }
 }
 
@@ -104,9 +110,14 @@ impl<P: Deref<Target = Pages>, C: Codec> Ring<P, C> {
         self.put(&bytes);
     }
 
-    /// Lets the other end see what was put.
-    pub(crate) fn publish(&self) {
-        self.page.store(self.end.own_prod(), self.prod);
+    /// Lets the other end see what was put. Whether it wants an event for that.
+    pub(crate) fn publish(&self) -> bool {
+        let at = self.end.own_prod();
+        let old = self.page.load(at);
+        self.page.store(at, self.prod);
+        fence(SeqCst);
+        let event = self.page.load(self.end.their_event());
+        self.prod.wrapping_sub(event) < self.prod.wrapping_sub(old)
     }
 
     /// Says that the own index is `prod`, whatever was put.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::vif::Vif;
+use super::vif::{Sent, Vif};
 use super::{Lab, Scenario};
 use crate::ktap::Outcome::{self, Passed};
 use crate::net::frames;
@@ -12,6 +12,7 @@ use crate::{ensure, Result};
 use protocol::netif::status;
 use protocol::ring::index::{REQ_PROD, RSP_EVENT};
 use xen::gntdev::MappedPages;
+use xen::privcmd;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario::new("good", "an honest back end: echoes come back whole", good),
@@ -53,6 +54,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "tx-never-mapped",
         "no answer, and the pages mapped for longer than that: they are kept",
         never_mapped,
+    ),
+    Scenario::new(
+        "tx-some",
+        "a few answers of many, too few for an event: taken all the same",
+        some,
     ),
     Scenario::new(
         "request-index",
@@ -228,6 +234,31 @@ fn never_mapped(lab: &mut Lab) -> Result<Outcome> {
         Ok(granted()? <= before)
     })?;
     Ok(Passed)
+}
+
+fn some(lab: &mut Lab) -> Result<Outcome> {
+    let guest = lab.guest;
+    lab.with(|vif| {
+        vif.connect()?;
+        let taken = |sent: &Sent| {
+            wait_for("a page is not taken back", || {
+                Ok(!privcmd::is_granted(guest, sent.requests[0].gref)?)
+            })
+        };
+        for _ in 0..10 {
+            let all = (0..9).map(|_| vif.trigger()).collect::<Result<Vec<_>>>()?;
+            // There is an event for the first answer. Then it waits for half of the others.
+            let (first, rest) = all.split_at(1);
+            let (few, late) = rest.split_at(2);
+            for several in [first, few, late] {
+                several
+                    .iter()
+                    .try_for_each(|sent| vif.answer_if_asked(sent))?;
+                several.iter().try_for_each(taken)?;
+            }
+        }
+        vif.verify()
+    })
 }
 
 fn wait_for(what: &str, mut done: impl FnMut() -> Result<bool>) -> Result {

@@ -88,6 +88,20 @@ impl Vif {
 
     /// Answers a packet.
     pub(crate) fn answer(&mut self, sent: &Sent, status: i16) -> Result {
+        self.put_answer(sent, status)?;
+        Ok(self.queues[sent.queue].channel.notify()?)
+    }
+
+    /// Answers a packet as an honest back end does, which notifies if it has been asked to.
+    pub(crate) fn answer_if_asked(&mut self, sent: &Sent) -> Result {
+        if self.put_answer(sent, status::OKAY)? {
+            self.queues[sent.queue].channel.notify()?;
+        }
+        Ok(())
+    }
+
+    /// Puts the answers to a packet's entries. Whether the front end wants an event for that.
+    fn put_answer(&mut self, sent: &Sent, status: i16) -> Result<bool> {
         let queue = self.queues.get_mut(sent.queue).ok_or("no such queue")?;
         for (i, r) in sent.requests.iter().enumerate() {
             queue.tx.response(&TxResponse { id: r.id, status });
@@ -96,8 +110,7 @@ impl Vif {
                 queue.tx.response(&TxResponse { id, status });
             }
         }
-        queue.tx.publish();
-        Ok(queue.channel.notify()?)
+        Ok(queue.tx.publish())
     }
 
     /// Serves what is there as an honest back end does.
