@@ -126,8 +126,9 @@ recovery_start() {
 		bail "no guests"
 	}
 	grants_note g
-	devmgr_start drv -- "$@"
 	check "attach" disk_attach g /dev/xvda xvdb backend=drv
+	# after that: a spare that boots meanwhile may take a slow machine longer than xl waits for a disk
+	devmgr_start drv -- "$@"
 	check "load" busy_start g /dev/xvdb
 	# what the load leaves is more, so that a driver domain boots, and beats, in time
 	xl sched-credit2 -d g -w 32
