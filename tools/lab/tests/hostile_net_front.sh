@@ -25,6 +25,11 @@ disabled() {
 	dmesg | grep -c 'vif disabled'
 }
 
+# waiting: how many packets wait for the guest, by debugfs, as often as that can be read.
+waiting() {
+	sed -n 's/^Rx internal queue:.* pkts \([0-9]*\).*/\1/p' "/sys/kernel/debug/xen-netback/vif$id.0/io_ring_q0" 2>/dev/null
+}
+
 # hostile_net DEVICE SCENARIO...: their results become ours; then messages and grants are counted.
 hostile_net() {
 	local device=$1 names=${*:2} said
@@ -86,6 +91,13 @@ watcher=$!
 if [ -n "$HOSTILE" ]; then
 	hostile_net 0 $HOSTILE
 else
+	(while sleep 0.05; do waiting; done) >/run/waiting &
+	hostile_net 0 rx-disabled
+	kill $!
+	if [ "$MODULES_BACK" = ours ]; then
+		check "packets have waited for an interface" [ "$(sort -n /run/waiting | tail -n 1)" -ge 500 ]
+		is "none waits for one that is disabled" "$(tail -n 1 /run/waiting)" 0
+	fi
 	hostile_net 0 all
 	# These may cost the device, so each has its own.
 	hostile_net 1 state-garbage

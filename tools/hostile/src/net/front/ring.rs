@@ -61,6 +61,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     )
     .of("xsa392_net_receive_queue"),
     Scenario::new(
+        "rx-disabled",
+        "disabled while packets wait: the test looks at what has become of them",
+        rx_disabled,
+    )
+    .of("xsa392_net_disabled_queue"),
+    Scenario::new(
         "vanish",
         "rings, pages and channel given up with packets in flight",
         vanish,
@@ -289,6 +295,21 @@ fn rx_none(lab: &mut Lab) -> Result<Outcome> {
         later < 100,
         "{later} of {SENT} answers had waited for {dropped:?}"
     );
+    Ok(Passed)
+}
+
+/// What waits, perhaps another guest's memory, waits for nobody once the interface is disabled. That only
+/// dom0 can see: the interface stays as it is for a while.
+fn rx_disabled(lab: &mut Lab) -> Result<Outcome> {
+    stopped(lab, "with packets waiting", |vif| {
+        vif.shape.receives = false;
+        flood(vif, 2_000)?;
+        let queue = vif.queue()?;
+        queue.tx.claim(queue.tx.prod.wrapping_add(257));
+        Ok(queue.channel.notify()?)
+    })?;
+    std::thread::sleep(Duration::from_secs(3));
+    lab.vif.shape.receives = true;
     Ok(Passed)
 }
 
