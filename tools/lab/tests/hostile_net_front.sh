@@ -25,9 +25,15 @@ disabled() {
 	dmesg | grep -c 'vif disabled'
 }
 
-# waiting: how many packets wait for the guest, by debugfs, as often as that can be read.
+# waiting: how many packets wait for the guest, by debugfs, again and again.
 waiting() {
-	sed -n 's/^Rx internal queue:.* pkts \([0-9]*\).*/\1/p' "/sys/kernel/debug/xen-netback/vif$id.0/io_ring_q0" 2>/dev/null
+	local line never
+	exec {never}<> <(:)
+	until read -r -t 0.02 -u "$never"; do
+		while read -r line; do
+			[[ $line != "Rx internal queue:"* ]] || { line=${line#* pkts } && echo "${line%% *}"; }
+		done 2>/dev/null <"/sys/kernel/debug/xen-netback/vif$id.0/io_ring_q0"
+	done 2>/dev/null
 }
 
 # hostile_net DEVICE SCENARIO...: their results become ours; then messages and grants are counted.
@@ -91,7 +97,7 @@ watcher=$!
 if [ -n "$HOSTILE" ]; then
 	hostile_net 0 $HOSTILE
 else
-	(while sleep 0.05; do waiting; done) >/run/waiting &
+	waiting >/run/waiting &
 	hostile_net 0 rx-disabled
 	kill $!
 	if [ "$MODULES_BACK" = ours ]; then
