@@ -98,8 +98,9 @@ if [ -n "$HOSTILE" ]; then
 	hostile_net 0 $HOSTILE
 else
 	waiting >/run/waiting &
+	reader=$!
 	hostile_net 0 rx-disabled
-	kill $!
+	kill $reader
 	if [ "$MODULES_BACK" = ours ]; then
 		check "packets have waited for an interface" [ "$(sort -n /run/waiting | tail -n 1)" -ge 500 ]
 		is "none waits for one that is disabled" "$(tail -n 1 /run/waiting)" 0
