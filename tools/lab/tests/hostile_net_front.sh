@@ -51,7 +51,8 @@ hostile_net() {
 }
 
 swap_driver net none
-# For rx-none.
+# For rx-none: the stack's own queue is as long as the interface says (fq_codel's is 10240 packets).
+echo pfifo_fast >/proc/sys/net/core/default_qdisc
 drain=rx_drain_timeout_msecs=1000
 if [ "$MODULES_BACK" = ours ]; then
 	driver_load rust_xenbus && insmod /payload/modules/netback.ko $drain
