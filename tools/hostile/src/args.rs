@@ -29,6 +29,9 @@ options of all:
   --timeout S     seconds to wait for the other end (10)
   --tolerant      do not insist on what only our own drivers do
 
+options of netfront and netback:
+  --fatal N       netfront: one in so many of the packets of `fuzz` ends the
+                  interface (100)
   --program COMMAND  netback: run by the shell, @ being one of: attach the program
                   `verdicts` (tools/xdp) to the interface and print its number,
                   replace it ten times, cycle (detach and attach it ten times),

@@ -5,7 +5,7 @@
 # SOAK_SECONDS=N ends it after that time, with whatever count.
 # Not among the tests that run by default: SOAK_COUNT=1000000 tools/lab/lab run soak/soak_net_front.sh
 # After each part the grants are counted, and an innocent interface is tried. A part that fails is
-# repeated by `hostile netfront fuzz` with the --seed and --from that it has printed.
+# repeated by `hostile netfront fuzz --fatal 2000` with the --seed and --from that it has printed.
 
 count=${SOAK_COUNT:-100000} seed=${SOAK_SEED:-1} part=50000 end=$((SECONDS + ${SOAK_SECONDS:-3500}))
 
@@ -35,7 +35,7 @@ diag "before: $before"
 sent=0
 while [ "$sent" -lt "$count" ] && [ $SECONDS -lt $end ]; do
 	n=$((count - sent < part ? count - sent : part))
-	output=$(guest_run -t 900 g "hostile netfront fuzz --count $n --seed $seed --seconds $((end - SECONDS)) --timeout $((10 * LAB_STRETCH))")
+	output=$(guest_run -t 900 g "hostile netfront fuzz --count $n --fatal 2000 --seed $seed --seconds $((end - SECONDS)) --timeout $((10 * LAB_STRETCH))")
 	status=$?
 	sed 's/^\([^#]\)/# \1/' <<<"$output"
 	n=$(awk '/^# fuzz:/ { print $3 }' <<<"$output")

@@ -103,7 +103,7 @@ else
 	hostile_net 0 rx-disabled
 	kill $reader
 	if [ "$MODULES_BACK" = ours ]; then
-		check "packets have waited for an interface" [ "$(sort -n /run/waiting | tail -n 1)" -ge 500 ]
+		check "packets have waited for an interface" [ "$(sort -n /run/waiting | tail -n 1)" -ge 100 ]
 		is "none waits for one that is disabled" "$(tail -n 1 /run/waiting)" 0
 	fi
 	hostile_net 0 all

@@ -86,9 +86,9 @@ fn cuts(random: &mut Random, frame: &[u8]) -> Vec<usize> {
     cuts
 }
 
-fn packet(vif: &mut Vif, random: &mut Random, number: u64) -> Packet {
-    // One in so many is for the end of the interface.
-    let fatal = random.one_in(100);
+/// Packet `number` of a batch; one in `fatal` is for the end of the interface.
+fn packet(vif: &mut Vif, random: &mut Random, number: u64, fatal: u64) -> Packet {
+    let fatal = random.one_in(fatal);
     let good = !fatal && !random.one_in(4);
     let frame = frame(vif, random, good);
     let cuts = cuts(random, &frame);
@@ -266,7 +266,7 @@ fn fuzz(lab: &mut Lab) -> Result<Outcome> {
         vif.use_queue(queue);
         let (mut all, mut entries) = (Vec::<Packet>::new(), 0);
         for number in 0..(1 + random.below(BATCH)).min(options.count - sent) {
-            let packet = packet(vif, &mut random, number);
+            let packet = packet(vif, &mut random, number, lab.fatal);
             entries += packet.slots.len();
             mutated += u64::from(packet.fate != Fate::Good);
             let last = packet.fate == Fate::Fatal || entries > ENTRIES;

@@ -30,6 +30,8 @@ use vif::Vif;
 pub(crate) struct Lab {
     pub(crate) vif: Vif,
     pub(crate) options: Options,
+    /// One in so many of the random packets ends the interface.
+    pub(crate) fatal: u64,
 }
 
 /// One way to misbehave, and what is expected of the back end.
@@ -51,6 +53,7 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
         return Ok(0);
     }
     let device = args.value("--device")?;
+    let fatal = args.value("--fatal")?.unwrap_or(100);
     let options = Options::take(&mut args)?;
     let chosen = scenario::choose(ALL, &args.rest()?)?;
     let device = match device {
@@ -58,7 +61,11 @@ pub(crate) fn main(mut args: Args) -> Result<u8> {
         None => nodes::only_device("vif")?,
     };
     let vif = Vif::open(device, options.timeout)?;
-    let mut lab = Lab { vif, options };
+    let mut lab = Lab {
+        vif,
+        options,
+        fatal,
+    };
     let code = scenario::run(&chosen, &mut lab, |lab, scenario| {
         scenario.run_and_end(lab, |lab| lab.vif.spoilt(), |lab| lab.vif.end_scenario())
     });

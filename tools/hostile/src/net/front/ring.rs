@@ -265,12 +265,16 @@ fn rx_none(lab: &mut Lab) -> Result<Outcome> {
     const KEPT: usize = 512 * 1024 / 42 + 1000 + 256 + 64;
     let vif = &mut lab.vif;
     let (mut counts, dropped) = ([0; 2], Duration::from_millis(3500));
+    let mut slow = false;
     for (count, time) in counts.iter_mut().zip([Duration::ZERO, dropped]) {
         vif.connect()?;
         vif.verify()?;
         // The pages that the back end has are used up, and no more are given.
         vif.shape.receives = false;
+        let began = Instant::now();
         flood(vif, SENT)?;
+        // Most have expired before the last is sent.
+        slow |= began.elapsed() > Duration::from_secs(20);
         std::thread::sleep(time);
         vif.frame(Duration::from_millis(100), |_| None::<()>)?;
         vif.shape.receives = true;
@@ -288,7 +292,7 @@ fn rx_none(lab: &mut Lab) -> Result<Outcome> {
     let [at_once, later] = counts;
     println!("# of {SENT} answers {at_once} had waited; {later} for {dropped:?}");
     ensure!(
-        (KEPT / 10..=KEPT).contains(&at_once),
+        at_once <= KEPT && (slow || at_once >= KEPT / 10),
         "{at_once} of {SENT} answers had waited, which should be {KEPT} at most"
     );
     ensure!(
