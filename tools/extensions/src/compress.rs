@@ -119,7 +119,8 @@ impl Compress {
         let exact = pressed.unwrap_or(size);
         let len = exact.next_multiple_of(store::UNIT as usize);
         raw[exact..len].fill(0);
-        let extent = self.store.take(len as u64 / store::UNIT, plain)?;
+        let units = len as u64 / store::UNIT;
+        let extent = self.store.take(&self.below, units, plain).await?;
         let written = match plain {
             true => self.below.write(extent.at(), &content, false).await,
             false => self.below.write(extent.at(), &raw.part(..len), false).await,

@@ -8,7 +8,7 @@ use crate::common::Share;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
-use tap::rt::Ranges;
+use tap::rt::{Lock, Ranges};
 use tap::{AnyDisk, Buf};
 
 const MAGIC: &[u8; 8] = b"TAPZSTD1";
@@ -66,6 +66,8 @@ pub struct Store {
     /// Where to look for space next: what is written one after the other is read so, too.
     next: Cell<u64>,
     settling: Share,
+    /// One flush at a time.
+    flushing: Lock<()>,
     /// Given up: free after a flush.
     given_up: RefCell<Vec<Extent>>,
 }
@@ -174,6 +176,7 @@ impl Store {
             free: RefCell::new(free),
             next: Cell::new(0),
             settling: Share::new(),
+            flushing: Lock::default(),
             given_up: RefCell::default(),
         })
     }
@@ -187,14 +190,24 @@ impl Store {
             .and_then(Extent::decode)
     }
 
-    /// Space for a cluster.
-    pub fn take(&self, units: u64, plain: bool) -> io::Result<Extent> {
+    /// Space for a cluster; if there is none, that which was given up.
+    pub async fn take(&self, below: &AnyDisk, units: u64, plain: bool) -> io::Result<Extent> {
+        match self.find(units, plain) {
+            Err(_) => {
+                self.flush(below).await?;
+                self.find(units, plain)
+            }
+            found => found,
+        }
+    }
+
+    fn find(&self, units: u64, plain: bool) -> io::Result<Extent> {
         let mut free = self.free.borrow_mut();
         let enough = |(_, room): &(&u64, &u64)| **room >= units;
         let behind = free.range(self.next.get()..).find(enough);
         let found = behind.or_else(|| free.range(..).find(enough));
         let Some((first, room)) = found.map(|(first, room)| (*first, *room)) else {
-            let what = "compress: the disk below is full; space is free after a flush";
+            let what = "compress: the disk below is full";
             return Err(io::Error::new(io::ErrorKind::StorageFull, what));
         };
         free.remove(&first);
@@ -259,6 +272,8 @@ impl Store {
 
     /// All that was written is stable; space that was given up before is free.
     pub async fn flush(&self, below: &AnyDisk) -> io::Result<()> {
+        // Who needs space waits for what another one makes.
+        let _one = self.flushing.lock().await;
         let given_up = self.given_up.take();
         if let Err(error) = below.flush().await {
             self.given_up.borrow_mut().extend(given_up);

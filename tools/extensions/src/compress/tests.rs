@@ -120,6 +120,29 @@ fn a_full_disk_is_an_error_and_no_more() {
 }
 
 #[test]
+fn what_is_written_over_makes_space() {
+    let dir = Dir::new();
+    let file = dir.sparse("file", 4 << 20);
+    run(async move {
+        let disk = open(&format!("compress:create=2M+{file}")).await.unwrap();
+        // Four times as much as there is room for, half of it at once, and no flush.
+        for round in 0..8 {
+            let mut data = Buf::new(65536);
+            Random::new(round).fill(&mut data);
+            for half in [0..16, 16..32] {
+                let writes = half.map(|at| disk.write(at << 16, &data, false));
+                for done in tap::rt::join_all(writes).await {
+                    done.unwrap();
+                }
+            }
+            let mut have = vec![0; 2 << 20];
+            read(&disk, 0, &mut have).await;
+            assert!(have.chunks(65536).all(|chunk| *chunk == data[..]));
+        }
+    });
+}
+
+#[test]
 fn writes_to_one_cluster_at_once() {
     let dir = Dir::new();
     let file = dir.sparse("file", 4 << 20);
