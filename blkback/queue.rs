@@ -32,7 +32,7 @@ use xenbus::{
     kthread::{jiffies, Current},
     prelude::*,
     protocol::{
-        blkif::{status, Abi, Limits, Op, Parsed, RawRequest, Request, Response},
+        blkif::{status, Abi, Limits, Op, Parsed, RawRequest, Refusal, Request, Response},
         negotiate,
         ring::{AttachError, Back, Overrun},
         spin::{Mode, Spin},
@@ -51,6 +51,8 @@ pub(crate) struct Queue {
     /// The front end has broken the ring's rules.
     broken: bool,
     tap: tapped::Side,
+    /// What has been taken from the ring, and left to the thread.
+    left: Option<RawRequest>,
     spin: Spin,
     /// The event that is being served was worth it.
     useful: bool,
@@ -105,6 +107,7 @@ impl Queue {
             index,
             broken: false,
             tap: tapped::Side::default(),
+            left: None,
             spin: Spin::default(),
             useful: false,
             log: Log::new(name),
@@ -143,22 +146,25 @@ impl Queue {
             _ => 0,
         };
         self.responder.idle = (max > 0).then(Instant::<Monotonic>::now);
-        let Queue {
-            responder,
-            done,
-            events,
-            session,
-            tap,
-            ..
-        } = self;
-        let (index, broken) = (self.index, self.broken);
-        let work =
-            || done.any() || (!broken && events.event()) || has_chores(events, session, index, tap);
-        if responder.stage.any_done() {
+        if self.responder.stage.any_done() {
             // What has failed before it came to the disk tells nobody.
-        } else if tap.is_some() {
-            thread.wait(work);
+        } else if self.tap.is_some() {
+            self.sleep_with_tap(thread);
         } else {
+            let Queue {
+                responder,
+                done,
+                events,
+                session,
+                tap,
+                ..
+            } = self;
+            let (index, broken) = (self.index, self.broken);
+            let work = || {
+                has_work(done, events, broken)
+                    || has_chores(events, session, index)
+                    || tap.calls(session)
+            };
             events.asleep.lend(responder, || thread.wait(work));
         }
         if let Some(from) = self.responder.idle.take() {
@@ -170,7 +176,7 @@ impl Queue {
     /// Whether there is something to do that is no request.
     #[inline]
     fn has_chores(&self) -> bool {
-        has_chores(&self.events, &self.session, self.index, &self.tap)
+        has_chores(&self.events, &self.session, self.index) || self.tap.calls(&self.session)
     }
 
     /// Looks for requests and for what the disk has done, for as long as that has been worth it
@@ -213,6 +219,9 @@ impl Queue {
     /// Takes all requests that are in the ring, then gives the EOI of the event that told of them.
     fn consume(&mut self, thread: &Current) -> Result<(), Overrun> {
         self.events.take_event();
+        if let Some(raw) = self.left.take() {
+            self.serve(&raw, thread);
+        }
         let result = loop {
             // Here, since a ring that is polled may not leave this loop for long.
             self.session.refresh(&mut self.limits);
@@ -246,6 +255,12 @@ impl Queue {
                 Err(e) => break Err(e),
             }
         };
+        self.consumed(&result);
+        result
+    }
+
+    /// The event is done with, or the ring.
+    fn consumed(&mut self, result: &Result<(), Overrun>) {
         match result {
             Ok(()) => self.responder.channel.eoi(!core::mem::take(&mut self.useful)),
             // No EOI: this front end will not be heard again.
@@ -254,7 +269,6 @@ impl Queue {
                 "ring overrun: front end claims {claimed} requests where {possible} fit; ring stopped\n"
             ),
         }
-        result
     }
 
     /// Takes as many requests as fit in the ring at most, and sends them to the disk. Says whether
@@ -289,20 +303,28 @@ impl Queue {
             Ok(Parsed::Whole(request, segments)) if self.is_barrier(&request) => {
                 self.barrier(request, segments, thread);
             }
-            Ok(Parsed::Whole(request, segments)) => {
-                match self.responder.stage.take(request, segments) {
-                    Ok(number) => self.forward(number),
-                    Err(_) => self.refuse(request.response(status::ERROR), thread),
+            parsed => {
+                if let Err(response) = self.pass_on(parsed) {
+                    self.refuse(response, thread);
                 }
             }
-            Ok(Parsed::Indirect(indirect)) => {
-                match self.responder.stage.take_indirect(&indirect, &self.limits) {
-                    Ok(number) => self.forward(number),
-                    Err(refusal) => self.refuse(refusal.response(), thread),
-                }
-            }
-            Err(refusal) => self.refuse(refusal.response(), thread),
         }
+    }
+
+    /// From the checked request, which is no barrier, to the stage or the tap.
+    #[inline]
+    fn pass_on(&mut self, parsed: Result<Parsed<'_>, Refusal>) -> Result<(), Response> {
+        let stage = &mut self.responder.stage;
+        let number = match parsed.map_err(|refusal| refusal.response())? {
+            Parsed::Whole(request, segments) => stage
+                .take(request, segments)
+                .map_err(|_| request.response(status::ERROR))?,
+            Parsed::Indirect(indirect) => stage
+                .take_indirect(&indirect, &self.limits)
+                .map_err(|refusal| refusal.response())?,
+        };
+        self.forward(number);
+        Ok(())
     }
 
     /// Whether nothing else may be on its way. A tap knows no flush with data, so that to it this is
@@ -388,9 +410,7 @@ impl Queue {
     /// Answers a request that is not carried out, and makes its sender wait: nobody who is in
     /// order sends such.
     fn refuse(&mut self, response: Response, thread: &Current) {
-        // There is always a request that waits for a response: this one.
-        let _ = self.responder.ring.push(&response);
-        self.responder.notify();
+        self.responder.refuse(&response);
         self.back_off(1, thread);
     }
 
@@ -445,14 +465,16 @@ impl Queue {
     }
 }
 
-/// Whether there is something to do for queue `index` that is no request.
+/// Whether there are requests, unless the ring is `broken`, or their end.
 #[inline]
-fn has_chores(events: &Events, session: &Session, index: usize, tap: &tapped::Side) -> bool {
-    events.told_to_stop()
-        || session.must_stand_aside(index)
-        || events.squeezed()
-        || events.untidy()
-        || tap.calls(session)
+fn has_work(done: &Done, events: &Events, broken: bool) -> bool {
+    done.any() || (!broken && events.event())
+}
+
+/// Whether there is something to do for queue `index` that is no request, nor a tap's.
+#[inline]
+fn has_chores(events: &Events, session: &Session, index: usize) -> bool {
+    events.told_to_stop() || session.must_stand_aside(index) || events.squeezed() || events.untidy()
 }
 
 /// What has come of spinning.

@@ -5,7 +5,8 @@
 
 use crate::{
     connect,
-    queue::Responder,
+    queue::{Queue, Responder},
+    tap::TapQueue,
     vbd::{Served, Vbd},
     waker::Waker,
 };
@@ -13,7 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::{dev_info, dev_warn};
 use xenbus::{
     evtchn::{Eoi, Handler},
-    lend::Lent,
+    lend::{Lent, LentMutex},
     prelude::*,
     protocol::{
         blkif::{Limits, Offered, Op, Request},
@@ -32,6 +33,10 @@ pub(crate) struct Events {
     untidy: AtomicBool,
     /// By the kernel: memory is short.
     squeeze: AtomicBool,
+    /// Somebody works in the thread's place.
+    helped: AtomicBool,
+    /// By a program that has worked in the thread's place: there is something left to do.
+    left: AtomicBool,
     /// Until when no spare pages are kept, in jiffies.
     squeeze_end: AtomicU64,
     /// Whether the thread keeps spare pages.
@@ -40,12 +45,20 @@ pub(crate) struct Events {
     /// The thread's, while it sleeps.
     #[pin]
     pub(crate) asleep: Lent<Responder>,
+    /// All that the thread has, while it sleeps and there is a tap.
+    #[pin]
+    pub(crate) tapped: LentMutex<Queue>,
+    /// The tap then.
+    #[pin]
+    pub(crate) tap: Lent<Arc<dyn TapQueue>>,
 }
 
 impl Handler for Events {
     fn handle(&self) -> Eoi {
         self.pending.swap(true, Ordering::SeqCst);
-        self.waker.wake();
+        if self.tap.with(|tap| tap.event()) != Some(true) {
+            self.waker.wake();
+        }
         Eoi::Later
     }
 }
@@ -62,6 +75,10 @@ impl Events {
             spare: AtomicBool::new(false),
             waker,
             asleep <- Lent::new(),
+            helped: AtomicBool::new(false),
+            left: AtomicBool::new(false),
+            tapped <- LentMutex::new(),
+            tap <- Lent::new(),
         });
         Arc::pin_init(events, GFP_KERNEL)
     }
@@ -70,6 +87,10 @@ impl Events {
     /// sleeps the request is answered right here if that is all there is to it. In any context.
     #[inline]
     pub(crate) fn done(&self) {
+        if self.helped.load(Ordering::SeqCst) {
+            // Who helps looks at it before or after `helped`.
+            return;
+        }
         if self.asleep.with(Responder::respond_alone) != Some(true) {
             self.waker.wake();
         }
@@ -120,6 +141,35 @@ impl Events {
     #[inline]
     pub(crate) fn take_untidy(&self) -> bool {
         self.untidy() && self.untidy.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has `f` do the thread's work, and what the disk does meanwhile. To be followed by a look at what
+    /// the disk has done.
+    pub(crate) fn help<R>(&self, f: impl FnOnce() -> R) -> R {
+        self.helped.swap(true, Ordering::SeqCst);
+        let result = f();
+        self.helped.swap(false, Ordering::SeqCst);
+        result
+    }
+
+    /// Leaves the rest to the thread, which has been asleep.
+    pub(crate) fn leave_rest(&self) {
+        self.left.swap(true, Ordering::SeqCst);
+        self.waker.wake();
+    }
+
+    /// Whether something has been left to the thread.
+    #[inline]
+    pub(crate) fn rest(&self) -> bool {
+        self.left.load(Ordering::Acquire)
+    }
+
+    /// To be called by the thread before it does the rest.
+    #[inline]
+    pub(crate) fn take_rest(&self) {
+        if self.rest() {
+            self.left.swap(false, Ordering::SeqCst);
+        }
     }
 
     /// Tells the thread not to keep spare pages until `end`. In any context.

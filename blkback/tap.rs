@@ -17,7 +17,12 @@ mod slot;
 pub use slot::Slot;
 pub(crate) use slot::Tapped;
 
-use crate::{bio::slots, session::Session, stage::Stage, vbd, waker::Waker};
+use crate::{
+    bio::slots,
+    session::{Events, Session},
+    stage::Stage,
+    vbd,
+};
 use xenbus::{
     prelude::*,
     protocol::{
@@ -62,7 +67,8 @@ pub trait Tap: Send + Sync {
     fn gone(&self);
 }
 
-/// A tap's side of a queue. But for [`Self::attention`] all is called by the queue's thread.
+/// A tap's side of a queue. But for [`Self::attention`] and [`Self::event`] all is called by the queue's thread, or by one
+/// that has its place for a pass ([`Bell::answer`]).
 pub trait TapQueue: Send + Sync {
     /// The thread begins. It is to be woken by `bell`; requests have numbers below `places`, and as
     /// many can be there.
@@ -70,6 +76,10 @@ pub trait TapQueue: Send + Sync {
 
     /// Whether [`Self::pass`] is to be called. Must not sleep.
     fn attention(&self) -> bool;
+
+    /// The front end has sent an event while the thread sleeps. True: [`Bell::answer`] will be called
+    /// for it; if that should not come about, [`Bell::ring`]. In any context.
+    fn event(&self) -> bool;
 
     /// Does what there is to do; says how things are after that.
     fn pass(&self, desk: &mut Desk<'_>) -> Load;
@@ -95,17 +105,27 @@ pub struct Load {
 }
 
 /// Wakes the thread of a queue.
-pub struct Bell(Arc<Waker>);
+#[derive(Clone)]
+pub struct Bell(Arc<Events>);
 
 impl Bell {
-    pub(crate) fn new(waker: &Arc<Waker>) -> Self {
-        Bell(waker.clone())
+    pub(crate) fn new(events: &Arc<Events>) -> Self {
+        Bell(events.clone())
     }
 
     /// Wakes the thread, so that it looks at [`TapQueue::attention`], which has been made true with
     /// a full barrier after it. In any context.
     pub fn ring(&self) {
-        self.0.wake();
+        self.0.waker.wake();
+    }
+
+    /// Has the calling thread do what that of the queue would do if it were woken, if it sleeps, and
+    /// wakes it otherwise; [`TapQueue::attention`] has been made true as for [`Self::ring`]. `tap` is
+    /// whose bell it is. Sleeps; with no lock held that a pass takes.
+    pub fn answer(&self, tap: &dyn TapQueue) {
+        if self.0.tapped.with(|queue| queue.help(tap)) != Some(true) {
+            self.ring();
+        }
     }
 }
 
@@ -136,6 +156,7 @@ pub struct Desk<'a> {
     pub(crate) bad: usize,
     pub(crate) paused: bool,
     pub(crate) ending: bool,
+    pub(crate) helped: bool,
 }
 
 impl Desk<'_> {
@@ -227,6 +248,11 @@ impl Desk<'_> {
     /// Whether requests of the guest's are to wait, since a barrier of another queue is on its way.
     pub fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Whether this is not the queue's thread, but one that has its place ([`Bell::answer`]).
+    pub fn is_helped(&self) -> bool {
+        self.helped
     }
 
     /// Whether the queue ends: nothing new is to be begun.

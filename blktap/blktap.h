@@ -98,6 +98,7 @@ struct blktap_response {
 /* Of blktap_attach.flags. */
 #define BLKTAP_ATTACH_WAIT		(1 << 0)
 #define BLKTAP_ATTACH_NO_DATA		(1 << 1)
+#define BLKTAP_ATTACH_POLLS		(1 << 2)	/* polls, or kicks, for what is to come */
 
 struct blktap_attach {
 	__u32 version;		/* in: BLKTAP_VERSION, out: the kernel's */

@@ -168,11 +168,13 @@ unsafe extern "C" fn poll(
 ) -> bindings::__poll_t {
     // SAFETY: Called for an open file.
     let it = unsafe { file_of(file) };
+    // SAFETY: There is a table, or whoever asks wants to know of all.
+    let wanted = unsafe { table.as_ref() }.map_or(!0, |table| table._key);
     if let Some(wait) = it.poll_wait() {
         // SAFETY: Both are valid for the call. A file that can be neither read nor written has no
         // position that anybody would use.
         let (table, file) = unsafe { (PollTable::from_raw(table), fs::File::from_raw_file(file)) };
         table.register_wait(file, wait);
     }
-    it.poll()
+    it.poll(wanted)
 }

@@ -77,7 +77,7 @@ impl File {
     /// `ENOTTY` for one that there is not, `EFAULT`, and those of each.
     pub(crate) fn ioctl(&self, command: u32, arg: usize, nonblock: bool) -> Result {
         match command {
-            KICK => self.tap()?.kick(u64::get(arg)?),
+            KICK => self.attachment()?.kick(u64::get(arg)?),
             ATTACH => {
                 let mut it = Attach::get(arg)?;
                 let result = self.attach(&mut it, nonblock);
@@ -111,7 +111,11 @@ impl File {
 
     /// The tap that this file is attached to.
     fn tap(&self) -> Result<&Arc<Tap>> {
-        Ok(&self.attachment.as_ref().ok_or(errno(ENOTCONN))?.tap)
+        Ok(&self.attachment()?.tap)
+    }
+
+    fn attachment(&self) -> Result<&Attachment> {
+        self.attachment.as_ref().ok_or(errno(ENOTCONN))
     }
 
     fn attach(&self, it: &mut Attach, nonblock: bool) -> Result {
@@ -119,7 +123,7 @@ impl File {
         if version != VERSION {
             return Err(errno(EPROTO));
         }
-        if it.reserved != 0 || it.flags & !(ioctl::WAIT | ioctl::NO_DATA) != 0 {
+        if it.reserved != 0 || it.flags & !(ioctl::WAIT | ioctl::NO_DATA | ioctl::POLLS) != 0 {
             return Err(EINVAL);
         }
         // Not waited for: the other one may wait for a disk.
@@ -197,7 +201,7 @@ impl File {
     ///
     /// `ENOTCONN` when it is not attached, `EINVAL` when they are not in one region.
     pub(crate) fn region(&self, page: usize, pages: usize) -> Result<(&Region, usize)> {
-        let attachment = self.attachment.as_ref().ok_or(errno(ENOTCONN))?;
+        let attachment = self.attachment()?;
         let size = attachment.regions.first().ok_or(EINVAL)?.pages();
         let index = page.checked_div(size).ok_or(EINVAL)?;
         let region = attachment.regions.get(index).ok_or(EINVAL)?;
@@ -213,11 +217,15 @@ impl File {
         Some(&self.attachment.as_ref()?.tap.shared().poll)
     }
 
-    /// What there is to be polled.
-    pub(crate) fn poll(&self) -> u32 {
+    /// What there is to be polled, by one who wants to know of `wanted`. Sleeps.
+    pub(crate) fn poll(&self, wanted: u32) -> u32 {
         let Some(attachment) = self.attachment.as_ref() else {
             return POLLERR;
         };
+        if wanted & (POLLIN | POLLRDNORM) != 0 {
+            // Another one would not be told of what that brings.
+            attachment.poll();
+        }
         let shared = attachment.tap.shared();
         let mut events = 0;
         if attachment.has_work() {

@@ -175,6 +175,10 @@ impl TapQueue for Queue {
         self.shared.attention(self.index)
     }
 
+    fn event(&self) -> bool {
+        self.shared.event(self.index)
+    }
+
     fn pass(&self, desk: &mut Desk<'_>) -> Load {
         self.shared.take_attention(self.index);
         let mut inner = self.inner.lock();
@@ -303,7 +307,9 @@ impl Inner {
                 return Ok(false);
             };
             let wake = program.front.publish() | program.back.publish();
-            if wake {
+            // A program that is here looks at the rings when it comes back; but one thread of it may be
+            // here for a queue that is another one's.
+            if wake && !(desk.is_helped() && shared.has_one_queue()) {
                 shared.poll.notify_all();
             }
             more = program.front.final_check()?;

@@ -6,6 +6,7 @@
 //! change, the program that is served, the policy. A queue reports when nothing of its goes the old
 //! way any more.
 
+use crate::queue::Queue;
 use blkback::tap::Bell;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use kernel::{
@@ -75,6 +76,17 @@ struct Signal {
     bell: Mutex<Option<Bell>>,
 }
 
+impl Signal {
+    /// Has the queue served by the caller, or by its thread. Sleeps.
+    fn answer(&self, queue: &Queue) {
+        // What is done there may come here for the lock.
+        let bell = self.bell.lock().clone();
+        if let Some(bell) = bell {
+            bell.answer(queue);
+        }
+    }
+}
+
 /// The part of a tap that its queues see.
 #[pin_data]
 pub(crate) struct Shared {
@@ -87,6 +99,10 @@ pub(crate) struct Shared {
     /// Counts what a program might want to ask [`ioctl::INFO`](xenbus::protocol::tap::ioctl::INFO)
     /// about.
     changes: AtomicU32,
+    /// The program serves the guest's rings.
+    polls: AtomicBool,
+    /// One bit for each queue whose event it has been told of.
+    called: AtomicU64,
     /// One for each queue.
     signals: KVec<Pin<KBox<Signal>>>,
     #[pin]
@@ -128,6 +144,8 @@ impl Shared {
                 parting: AtomicU64::new(0),
                 policy: AtomicU32::new(Policy::Hold as u32),
                 changes: AtomicU32::new(1),
+                polls: AtomicBool::new(false),
+                called: AtomicU64::new(0),
                 signals,
                 control <- new_mutex!(Control::default()),
                 changed <- new_condvar!(),
@@ -229,6 +247,60 @@ impl Shared {
                 bell.ring();
             }
         }
+    }
+
+    /// Sets whether the program serves the guest's rings. With `control` held, before it is served.
+    pub(crate) fn set_polls(&self, polls: bool) {
+        self.polls.store(polls, Ordering::SeqCst);
+    }
+
+    /// The front end has sent an event by queue `index`; says whether the program has been told, and not
+    /// the thread. In any context.
+    ///
+    /// Whatever makes the program one that is not told wakes all threads, which look at their rings.
+    pub(crate) fn event(&self, index: usize) -> bool {
+        let phase = self.phase();
+        let polled = self.polls.load(Ordering::Acquire)
+            && self.program() != 0
+            && matches!(phase.mode, Mode::Interpose | Mode::InterceptFe)
+            && !phase.switching
+            && !phase.removing;
+        if polled {
+            self.called.fetch_or(bit(index), Ordering::SeqCst);
+            self.poll.notify_all();
+        }
+        polled
+    }
+
+    /// Has the queues in `mask` served by the calling program, or wakes their threads. Sleeps; with no lock
+    /// held.
+    pub(crate) fn serve(&self, queues: &[Arc<Queue>], mask: u64) {
+        for (index, (signal, queue)) in self.signals.iter().zip(queues).enumerate() {
+            if mask & bit(index) != 0 {
+                signal.attention.swap(true, Ordering::SeqCst);
+                signal.answer(queue);
+            }
+        }
+    }
+
+    /// The same with the queues whose events the program has been told of since this was done last.
+    pub(crate) fn serve_called(&self, queues: &[Arc<Queue>]) {
+        if self.called.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        for (index, (signal, queue)) in self.signals.iter().zip(queues).enumerate() {
+            // One by one: while this one is served, another thread may take the next.
+            let bit = bit(index);
+            if self.called.fetch_and(!bit, Ordering::SeqCst) & bit != 0 {
+                // Its thread sees the event if it must look itself.
+                signal.answer(queue);
+            }
+        }
+    }
+
+    /// Whether there is one queue only.
+    pub(crate) fn has_one_queue(&self) -> bool {
+        self.signals.len() == 1
     }
 
     /// Wakes the threads of all queues. Sleeps.

@@ -49,6 +49,8 @@ pub(crate) struct Tap {
 pub(crate) struct Attachment {
     pub(crate) tap: Arc<Tap>,
     generation: u32,
+    /// It has [`ioctl::POLLS`].
+    polls: bool,
     /// One for each queue, all of one size.
     pub(crate) regions: KVec<Arc<Region>>,
     /// The headers of the rings of each queue.
@@ -56,6 +58,24 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
+    /// Has the queues served of which a bit is set. Sleeps.
+    pub(crate) fn kick(&self, mask: u64) {
+        let shared = self.tap.shared();
+        if self.polls {
+            return shared.serve(&self.tap.queues, mask);
+        }
+        for index in (0..self.tap.queues.len()).filter(|index| mask >> index & 1 != 0) {
+            shared.kick(index);
+        }
+    }
+
+    /// Has the queues served whose events the program has been told of. Sleeps.
+    pub(crate) fn poll(&self) {
+        if self.polls {
+            self.tap.shared().serve_called(&self.tap.queues);
+        }
+    }
+
     /// Whether there may be something in the rings of a queue that the program has not seen.
     pub(crate) fn has_work(&self) -> bool {
         self.hints.iter().any(|(front, back)| {
@@ -91,6 +111,7 @@ pub(crate) struct Wish {
     guest: usize,
     own: usize,
     no_data: bool,
+    polls: bool,
 }
 
 impl Wish {
@@ -112,6 +133,7 @@ impl Wish {
             guest: round(guest),
             own: round(it.own_bytes),
             no_data: it.flags & ioctl::NO_DATA != 0,
+            polls: it.flags & ioctl::POLLS != 0,
         })
     }
 }
@@ -172,6 +194,7 @@ impl Tap {
             guest,
             own,
             no_data,
+            polls,
         } = wish;
         let pages = WINDOW.wrapping_add(guest).wrapping_add(own);
         let mut regions = KVec::with_capacity(self.queues.len(), GFP_KERNEL)?;
@@ -201,6 +224,7 @@ impl Tap {
         let mut attachment = Attachment {
             tap: self.clone(),
             generation,
+            polls,
             regions,
             hints: KVec::new(),
         };
@@ -217,6 +241,7 @@ impl Tap {
         let phase = self.shared.phase();
         let switching = phase.mode != mode;
         self.shared.set_phase(Phase { switching, ..phase });
+        self.shared.set_polls(polls);
         self.shared.set_program(generation);
         self.shared.set_policy(policy);
         if switching {
@@ -377,15 +402,6 @@ impl Tap {
         self.slot.set_geometry(self, geometry)?;
         self.shared.tell();
         Ok(())
-    }
-
-    /// Wakes the queues of which a bit is set.
-    pub(crate) fn kick(&self, mask: u64) {
-        for index in 0..self.queues.len() {
-            if mask >> index & 1 != 0 {
-                self.shared.kick(index);
-            }
-        }
     }
 
     /// What there is to know about it.

@@ -61,27 +61,27 @@ impl Region {
     /// `EINVAL` when there is no such page, `ENOMEM`.
     #[inline]
     pub fn page(&self, index: usize) -> Result<BorrowedPage<'_>> {
-        let page = NonNull::new(self.raw(index)?).ok_or(ENOMEM)?;
+        let page = NonNull::new(self.raw(index, GFP_KERNEL)?).ok_or(ENOMEM)?;
         // SAFETY: By the invariant it stays for as long as the region.
         Ok(unsafe { BorrowedPage::from_raw(page) })
     }
 
-    /// The same, with a reference that is the caller's to give back.
+    /// The same, with a reference that is the caller's to give back; on the account of its memory cgroup.
     pub fn share(&self, index: usize) -> Result<RawPage> {
-        let page = self.raw(index)?;
+        let page = self.raw(index, GFP_KERNEL_ACCOUNT)?;
         // SAFETY: By the invariant it is live.
         unsafe { bindings::xenbus_helper_get_page(page) };
         Ok(page)
     }
 
     #[inline]
-    fn raw(&self, index: usize) -> Result<RawPage> {
+    fn raw(&self, index: usize, flags: kernel::alloc::Flags) -> Result<RawPage> {
         let place = self.pages.get(index).ok_or(EINVAL)?;
         let page = place.load(Ordering::Acquire);
         if !page.is_null() {
             return Ok(page);
         }
-        let fresh = Page::alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO)?;
+        let fresh = Page::alloc_page(flags | __GFP_ZERO)?;
         let new = fresh.as_ptr();
         // INVARIANT: From here on its only reference is the region's.
         match place.compare_exchange(ptr::null_mut(), new, Ordering::AcqRel, Ordering::Acquire) {
@@ -131,7 +131,8 @@ impl RegionRing {
     pub fn new(region: &Arc<Region>, first: usize, count: usize) -> Result<Self> {
         let mut pages = KVec::with_capacity(count, GFP_KERNEL)?;
         for i in 0..count {
-            let page = region.raw(first.checked_add(i).ok_or(EINVAL)?)?;
+            let index = first.checked_add(i).ok_or(EINVAL)?;
+            let page = region.raw(index, GFP_KERNEL_ACCOUNT)?;
             // SAFETY: The page is live, and not in high memory.
             let addr = unsafe { bindings::xenbus_helper_page_address(page) };
             pages.push(NonNull::new(addr.cast()).ok_or(ENOMEM)?, GFP_KERNEL)?;
@@ -270,7 +271,7 @@ impl RegionCopies {
         while offset < end {
             let within = at % PAGE_SIZE;
             let part = (end.wrapping_sub(offset)).min(PAGE_SIZE.wrapping_sub(within));
-            let page = self.region.raw(at / PAGE_SIZE)?;
+            let page = self.region.raw(at / PAGE_SIZE, GFP_KERNEL)?;
             let mut op = bindings::gnttab_copy::default();
             let (local, foreign) = match way {
                 Way::FromGuest => (&mut op.dest, &mut op.source),

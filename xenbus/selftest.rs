@@ -18,7 +18,7 @@ use xenbus::{
     copy::{CopyBatch, Side},
     grant::{Grant, GrantCallback, GrantReserve},
     kthread::Kthread,
-    lend::Lent,
+    lend::{Lent, LentMutex},
     map::{Copied, Mapped, Mapper},
     new_spinlock_irq,
     store::{self, NIL},
@@ -70,6 +70,7 @@ impl kernel::Module for Selftest {
             "lend: others have it while its thread sleeps, and only then",
             lend_while_asleep(),
         );
+        run.test("lend: one at a time, by a mutex", lend_by_mutex());
         pr_info!("1..{}\n", run.number);
         if run.failed == 0 {
             Ok(Selftest)
@@ -453,6 +454,19 @@ fn lock_excludes() -> Result {
     eventually(|| done.load(Acquire) == 2)?;
     let count = *lock.lock();
     ensure(count == 200_000)
+}
+
+fn lend_by_mutex() -> Result {
+    let lent = Arc::pin_init(LentMutex::<u32>::new(), GFP_KERNEL)?;
+    ensure(lent.with(|_| ()).is_none())?;
+    let mut count = 1000;
+    let alone = lent.lend(&mut count, || {
+        lent.with(|count| {
+            *count = count.wrapping_add(1);
+            lent.with(|_| ()).is_none()
+        })
+    });
+    ensure(alone == Some(true) && count == 1001 && lent.with(|_| ()).is_none())
 }
 
 fn lend_while_asleep() -> Result {

@@ -12,7 +12,7 @@ use xenbus::{
     evtchn::EventChannel,
     prelude::*,
     protocol::{
-        blkif::{status, Abi},
+        blkif::{status, Abi, Response},
         ring::Back,
     },
     ring::BackArea,
@@ -80,6 +80,13 @@ impl Responder {
             self.idle = Some(Instant::now());
         }
         true
+    }
+
+    /// Answers a request that is not carried out.
+    pub(super) fn refuse(&mut self, response: &Response) {
+        // As above.
+        let _ = self.ring.push(response);
+        self.notify();
     }
 
     pub(super) fn notify(&mut self) {

@@ -2,15 +2,23 @@
 
 //! A queue and its tap, if there is one: when the tap is called, and what it is called with.
 
-use super::Queue;
+use super::{has_chores, has_work, Queue};
 use crate::bio;
 use crate::session::Session;
-use crate::tap::{Bell, Desk, Load, Tapped, OWN_REQUESTS};
+use crate::tap::{Bell, Desk, Load, TapQueue, Tapped, OWN_REQUESTS};
 use kernel::{
     dev_err,
     time::{delay::fsleep, Delta, Instant, Monotonic},
 };
-use xenbus::{kthread::Current, prelude::*};
+use xenbus::{
+    kthread::Current,
+    noio,
+    prelude::*,
+    protocol::{
+        blkif::{Parsed, Request},
+        ring::Overrun,
+    },
+};
 
 /// What a queue knows of its tap.
 #[derive(Default)]
@@ -28,10 +36,17 @@ pub(super) struct Side {
     paused: bool,
     /// Something has changed since the tap was called, of which nothing else tells.
     more: bool,
+    /// Somebody works in the thread's place.
+    helped: bool,
+    /// Bad requests of which the guest has not been made to wait for the next one.
+    bad: usize,
 }
 
 /// How long a program has to answer what it has when the service ends, in milliseconds.
 const PATIENCE: i64 = 500;
+
+/// How often one who helps looks at the ring again.
+const ROUNDS: usize = 8;
 
 impl Side {
     /// Whether [`Queue::attend`] has something to do.
@@ -85,8 +100,123 @@ impl Queue {
             self.look_for_tap(thread);
         }
         if self.tap.tap.is_some() {
-            self.call_tap(thread);
+            self.events.take_rest();
+            self.call_tap();
+            let bad = core::mem::take(&mut self.tap.bad);
+            self.back_off(bad, thread);
         }
+    }
+
+    /// Sleeps until there is something to do. Meanwhile others may [`Self::help`].
+    pub(super) fn sleep_with_tap(&mut self, thread: &Current) {
+        let Some(queue) = self.tap.tap.as_ref().map(|tap| tap.queue.clone()) else {
+            return;
+        };
+        if self.tap.more {
+            return;
+        }
+        let (done, events, session) =
+            (self.done.clone(), self.events.clone(), self.session.clone());
+        let (index, broken, version) = (self.index, self.broken, self.tap.version);
+        let work = || {
+            has_work(&done, &events, broken)
+                || has_chores(&events, &session, index)
+                || events.rest()
+                || queue.attention()
+                || session.vbd().slot.version() != version
+        };
+        // An event that comes before the tap is lent is seen by the thread before it sleeps.
+        let mut tap = queue.clone();
+        events.tap.lend(&mut tap, || {
+            events.tapped.lend(self, || thread.wait(work));
+        });
+    }
+
+    /// Does what the thread would do if it were woken, which sleeps: calls the tap, and takes requests
+    /// from the ring if there is an event. False: this is left to the thread. Sleeps.
+    ///
+    /// What waits for something, a barrier or the front end's punishment, is left to the thread, too.
+    pub(crate) fn help(&mut self, tap: &dyn TapQueue) -> bool {
+        let of = |it: &Tapped| core::ptr::addr_eq(&raw const *it.queue, core::ptr::from_ref(tap));
+        if self.events.told_to_stop()
+            || self.session.vbd().slot.version() != self.tap.version
+            // The caller may come late, when there is another one.
+            || !self.tap.tap.as_ref().is_some_and(of)
+        {
+            return false;
+        }
+        // The thread is so all the time.
+        let events = self.events.clone();
+        self.tap.helped = true;
+        events.help(|| {
+            noio::scope(|| {
+                self.call_tap();
+                // What has been left to the thread comes before the rest of the ring.
+                if self.events.event() && !self.broken && self.left.is_none() {
+                    self.consume_some();
+                }
+                self.tidy();
+            });
+        });
+        self.tap.helped = false;
+        self.responder.set_timer();
+        if self.tap.calls(&self.session)
+            || self.tap.bad > 0
+            || self.left.is_some()
+            || self.responder.stage.any_done()
+        {
+            self.events.leave_rest();
+        }
+        true
+    }
+
+    /// As [`Queue::consume`], but for what is left to the thread.
+    fn consume_some(&mut self) {
+        self.events.take_event();
+        for _ in 0..ROUNDS {
+            self.session.refresh(&mut self.limits);
+            let taken = bio::plugged(|| self.take_some());
+            self.call_tap();
+            if self.left.is_some() || self.tap.bad > 0 || self.session.must_stand_aside(self.index)
+            {
+                break;
+            }
+            let result = match taken.and_then(|()| self.responder.ring.final_check()) {
+                Ok(true) => continue,
+                Ok(false) => Ok(()),
+                Err(e) => Err(e),
+            };
+            self.broken = result.is_err();
+            self.consumed(&result);
+            return;
+        }
+        // The event is not done with.
+        self.events.again();
+        self.events.leave_rest();
+    }
+
+    /// Takes requests from the ring, as many as fit, up to one that is for the thread.
+    fn take_some(&mut self) -> Result<(), Overrun> {
+        for _ in 0..self.responder.ring.size() {
+            let Some(raw) = self.responder.ring.pop()? else {
+                break;
+            };
+            self.useful = true;
+            let parsed = Request::parse(&raw, &self.limits);
+            if let Ok(Parsed::Whole(request, _)) = &parsed {
+                if self.is_barrier(request) {
+                    self.left = Some(raw);
+                    break;
+                }
+            }
+            if let Err(response) = self.pass_on(parsed) {
+                self.responder.refuse(&response);
+                self.tap.bad = self.tap.bad.wrapping_add(1);
+                break;
+            }
+        }
+        self.responder.stage.send();
+        Ok(())
     }
 
     fn look_for_tap(&mut self, thread: &Current) {
@@ -133,12 +263,12 @@ impl Queue {
             self.tap.grown = true;
         }
         tap.queue
-            .open(Bell::new(&self.events.waker), self.responder.stage.places())?;
+            .open(Bell::new(&self.events), self.responder.stage.places())?;
         self.tap.tap = Some(tap);
         Ok(())
     }
 
-    fn call_tap(&mut self, thread: &Current) {
+    fn call_tap(&mut self) {
         // Twice at most, as what goes to a disk as fast as memory comes back at once.
         for round in 0..2 {
             let Some(tap) = &self.tap.tap else {
@@ -158,9 +288,13 @@ impl Queue {
                 self.responder.stage.send();
                 bad
             });
-            self.back_off(bad, thread);
-            // What the disk has done by now is not in its list any more, so that it wakes nobody.
-            self.tap.more = self.finish(thread);
+            self.tap.bad = self.tap.bad.wrapping_add(bad);
+            if self.responder.stage.any_done() {
+                let failed = self.responder.respond();
+                self.tap.bad = self.tap.bad.wrapping_add(failed);
+                // It is not in the disk's list any more, so that it wakes nobody.
+                self.tap.more = self.tap.load.restless || self.responder.stage.any_tap_done();
+            }
         }
     }
 
@@ -176,6 +310,7 @@ impl Queue {
             bad: 0,
             paused: self.tap.paused,
             ending,
+            helped: self.tap.helped,
         };
         let load = f(&mut desk);
         let (answered, bad) = (desk.answered, desk.bad);

@@ -66,34 +66,32 @@ pub(super) const BATCH: usize = 64;
 impl Inner {
     /// Sends what waits to the program, as far as there is room; to be published by the caller.
     pub(super) fn send(&mut self, desk: &mut Desk<'_>) {
-        loop {
-            // Kept, so that a batch costs no allocation.
-            let mut batch = core::mem::take(&mut self.going);
-            self.send_some(desk, &mut batch);
-            let count = batch.len();
-            batch.clear();
-            self.going = batch;
-            if count < BATCH {
-                break;
-            }
-        }
+        while self.send_some(desk) == BATCH {}
     }
 
-    fn send_some(&mut self, desk: &mut Desk<'_>, batch: &mut KVec<Going>) {
-        let Some(program) = &mut self.program else {
-            return;
+    /// How many.
+    fn send_some(&mut self, desk: &mut Desk<'_>) -> usize {
+        let Inner {
+            program: Some(program),
+            waiting,
+            sent,
+            going: batch,
+            ..
+        } = self
+        else {
+            return 0;
         };
-        if self.waiting.is_empty() {
-            return;
+        if waiting.is_empty() {
+            return 0;
         }
         let now = kthread::now_ns();
-        while let Some(number) = self.waiting.first() {
+        while let Some(number) = waiting.first() {
             if batch.len() == BATCH || (program.front.free() as usize) <= batch.len() {
                 break;
             }
             let Some((request, segments)) = desk.request(number) else {
                 // Never: it has not been given away.
-                self.waiting.pop();
+                waiting.pop();
                 continue;
             };
             let code = code(request.op, request.nr_sectors);
@@ -105,7 +103,7 @@ impl Inner {
             let Some(piece) = program.pieces.take(pages) else {
                 break;
             };
-            let Some(id) = self.sent.send(number, code, piece, now) else {
+            let Some(id) = sent.send(number, code, piece, now) else {
                 program.pieces.give(piece);
                 break;
             };
@@ -125,7 +123,7 @@ impl Inner {
                 op::FLUSH => (0, 0),
                 _ => (request.sector, request.nr_sectors),
             };
-            self.waiting.pop();
+            waiting.pop();
             // There is room.
             let _ = batch.push_within_capacity(Going {
                 number,
@@ -150,7 +148,7 @@ impl Inner {
         for going in batch.iter() {
             if going.failed {
                 // The guest's pages are not there to be read.
-                let _ = self.sent.answer(going.request.id);
+                let _ = sent.answer(going.request.id);
                 program.pieces.give(going.piece);
                 desk.refuse(going.number);
             } else {
@@ -158,29 +156,31 @@ impl Inner {
                 let _ = program.front.push(&going.request);
             }
         }
+        let count = batch.len();
+        batch.clear();
+        count
     }
 
     /// Takes the program's answers, and gives them to the guest.
     pub(super) fn take_answers(&mut self, desk: &mut Desk<'_>) -> Result<(), Broken> {
-        loop {
-            let mut batch = core::mem::take(&mut self.coming);
-            let result = self.take_some(desk, &mut batch);
-            let count = batch.len();
-            batch.clear();
-            self.coming = batch;
-            result?;
-            if count < BATCH {
-                return Ok(());
-            }
-        }
+        while self.take_some(desk)? == BATCH {}
+        Ok(())
     }
 
-    fn take_some(&mut self, desk: &mut Desk<'_>, batch: &mut KVec<Coming>) -> Result<(), Broken> {
-        let Some(program) = &mut self.program else {
-            return Ok(());
+    /// How many.
+    fn take_some(&mut self, desk: &mut Desk<'_>) -> Result<usize, Broken> {
+        let Inner {
+            program: Some(program),
+            sent,
+            coming: batch,
+            counters,
+            ..
+        } = self
+        else {
+            return Ok(0);
         };
         if program.front.unconsumed()? == 0 {
-            return Ok(());
+            return Ok(0);
         }
         let now = kthread::now_ns();
         let mut result = Ok(());
@@ -196,14 +196,14 @@ impl Inner {
             let here = response.flags & flag::GUEST != 0;
             let pass = response.flags & flag::PASS != 0;
             let done = response.status == status::OKAY && !pass;
-            if let Some(entry) = self.sent.get(response.id) {
+            if let Some(entry) = sent.get(response.id) {
                 if entry.op == op::READ && entry.piece.pages == 0 && done && !here {
                     // There is nothing that could be given to the guest.
                     result = Err(Broken);
                     break;
                 }
             }
-            let entry = match self.sent.answer(response.id) {
+            let entry = match sent.answer(response.id) {
                 Ok(Answered::Request(entry)) => entry,
                 Ok(Answered::Orphan(entry)) => {
                     program.pieces.give(entry.piece);
@@ -214,7 +214,7 @@ impl Inner {
                     break;
                 }
             };
-            self.counters.answered(now.wrapping_sub(entry.since));
+            counters.answered(now.wrapping_sub(entry.since));
             let mut failed = false;
             if entry.op == op::READ && done && !here {
                 if let Some((_, segments)) = desk.request(entry.request) {
@@ -250,7 +250,9 @@ impl Inner {
                 desk.answer(coming.entry.request, coming.status);
             }
         }
-        result
+        let count = batch.len();
+        batch.clear();
+        result.map(|()| count)
     }
 }
 

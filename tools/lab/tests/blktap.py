@@ -44,7 +44,7 @@ OKAY, ERROR, EOPNOTSUPP = 0, -1, -2
 MODES = ["passthrough", "interpose", "intercept-fe", "intercept-be"]
 POLICIES = ["hold", "passthrough", "error"]
 STATES = ["idle", "connected", "gone", "broken"]
-WAIT, NO_WINDOW = 1, 2
+WAIT, NO_WINDOW, POLLS = 1, 2, 4
 REQUEST = struct.Struct("<IBBxxQQII")
 RESPONSE = struct.Struct("<IBBh")
 
@@ -304,6 +304,7 @@ def serve(tap, worker, stall=None, limit=None):
                 worker.work(queue, index)
             tap.publish()
         else:
+            tap.poll.poll(0)
             time.sleep(0.05)
             continue
         try:
@@ -392,7 +393,7 @@ def abuse(domid, handle):
     check("another version", fails(attach, fd, version=99), "EPROTO")
     check("our version", attach.version, VERSION)
     check("reserved", fails(attach, fd, reserved=1), "EINVAL")
-    check("flags", fails(attach, fd, flags=4), "EINVAL")
+    check("flags", fails(attach, fd, flags=8), "EINVAL")
     check("mode", fails(attach, fd, mode=4), "EINVAL")
     check("policy", fails(attach, fd, policy=3), "EINVAL")
     check("a huge window", fails(attach, fd, guest=0xffffffff), "EINVAL")
@@ -592,6 +593,7 @@ def main():
     parser.add_argument("--wait", action="store_true")
     parser.add_argument("--nonblock", action="store_true")
     parser.add_argument("--no-data", action="store_true")
+    parser.add_argument("--polls", action="store_true")
     parser.add_argument("--stall")
     parser.add_argument("--barrier", action="store_true")
     parser.add_argument("--sectors", type=int, default=131072)
@@ -604,7 +606,7 @@ def main():
     a = parser.parse_args()
 
     def attach(mode, **more):
-        flags = (WAIT if a.wait else 0) | (NO_WINDOW if a.no_data else 0)
+        flags = WAIT * a.wait | NO_WINDOW * a.no_data | POLLS * a.polls
         tap = Tap(int(a.words[-2]), int(a.words[-1]), a.mode or mode, a.policy, flags,
                   guest_bytes=a.guest_bytes, nonblock=a.nonblock, **more)
         print("attached", flush=True)

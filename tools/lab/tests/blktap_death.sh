@@ -33,23 +33,35 @@ tap_start noop "$id" "$n"
 check "hold: the next one gets them" guest_wait -t 120 g load
 load load 20M
 bad=0
-for i in $(seq 5); do
+for polls in "" --polls "" --polls --polls ""; do
 	tap_kill
-	tap_start noop "$id" "$n" || bad=1
+	tap_start noop "$id" "$n" $polls || bad=1
 	sleep 0.7
 done
 is "killed again and again" "$bad" 0
 check "... and the load has not noticed" guest_wait -t 200 g load
 tap_stop
 
-# passthrough
-touch "$stall"
-tap_start guest "$id" "$n" --stall "$stall" --policy passthrough
+# A program that serves the guest's rings, and is stopped: what it has not seen waits in the rings.
+tap_start noop "$id" "$n" --polls || bad=1
+kill -STOP "$tap_pid"
 load load
-check "requests are with the program" wait_for 20 in_flight 5
+sleep 1
 tap_kill
-check "passthrough: they go to the disk" guest_wait -t 120 g load
-is "... and so do those that come later" "$(tap info "$id" "$n" mode)" passthrough
+tap_start noop "$id" "$n" --polls || bad=1
+check "... nor if it is stopped first" guest_wait -t 120 g load
+tap_stop
+
+# passthrough
+for polls in "" --polls; do
+	touch "$stall"
+	tap_start guest "$id" "$n" --stall "$stall" --policy passthrough $polls
+	load load
+	check "requests are with the program" wait_for 20 in_flight 5
+	tap_kill
+	check "passthrough: they go to the disk" guest_wait -t 120 g load
+	is "... and so do those that come later" "$(tap info "$id" "$n" mode)" passthrough
+done
 
 # error
 tap_start noop "$id" "$n" --stall "$stall" --policy error
@@ -111,18 +123,20 @@ tap_stop
 
 # Rules broken. The other disk goes on, and this one as the policy says.
 guest_bg g other 'fio --name=v --filename=/dev/xvdc --size=8M --rw=randrw --bs=4k --ioengine=libaio --iodepth=4 --direct=1 --verify=crc32c --time_based --runtime=30 --output-format=terse >/dev/null'
-for case in unknown twice overrun-fe overrun-be; do
+for how in unknown twice overrun-fe overrun-be "unknown --polls" "overrun-fe --polls"; do
+	read -r case polls <<<"$how"
 	# There are requests until the program has come and gone.
 	guest_bg g "$case" 'rm -f /tmp/over; for i in 1 2 3; do
 		until [ -e /tmp/over ]; do dd if=/dev/xvdb of=/dev/null bs=4k count=1 skip=$i iflag=direct 2>/dev/null; sleep 0.1; done &
 	done; wait'
-	check "$case: the program loses the disk" tap bad "$case" "$id" "$n" --policy passthrough
+	check "$how: the program loses the disk" tap bad "$case" "$id" "$n" --policy passthrough $polls
 	guest_run g 'touch /tmp/over'
 	guest_wait g "$case" >/dev/null
 	check "... and the guest does not" guest_run g 'dd if=/dev/xvdb of=/dev/null bs=4k count=1 iflag=direct 2>/dev/null'
 done
-for case in guest fuzz; do
-	check "$case: refused, and no more" tap bad "$case" "$id" "$n" --policy passthrough
+for how in guest fuzz "fuzz --polls"; do
+	read -r case polls <<<"$how"
+	check "$how: refused, and no more" tap bad "$case" "$id" "$n" --policy passthrough $polls
 done
 check "the other disk has not noticed" guest_wait -t 120 g other
 

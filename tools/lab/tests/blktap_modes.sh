@@ -32,8 +32,16 @@ check "interpose, and the disk answers the guest: fio verify" verify
 check "... with flushes" guest_run pv1 'mkfs.ext4 -q -F /dev/xvdb && e2fsck -fn /dev/xvdb >/dev/null 2>&1'
 tap_stop
 
+tap_start pass "$id" "$n" --no-data --polls
+check "... which serves the guest's ring itself: fio verify" verify
+check "... with flushes" guest_run pv1 'mkfs.ext4 -q -F /dev/xvdb && e2fsck -fn /dev/xvdb >/dev/null 2>&1'
+tap_stop
+
 tap_start ram "$id" "$n" --sectors 131072
 check "intercept-fe: fio verify" verify
+tap_stop
+tap_start ram "$id" "$n" --sectors 131072 --polls
+check "... which serves the guest's ring itself: fio verify" verify
 tap_stop
 file=$LAB_STATE/disks/direct
 truncate -s 64M "$file"
@@ -42,19 +50,21 @@ check "intercept-fe, O_DIRECT between a file and the window: fio verify" verify
 tap_stop
 rm "$file"
 
-tap_start noop "$id" "$n" --mode passthrough
-check "passthrough: fio verify" verify
-guest_bg pv1 load 'fio --name=v --filename=/dev/xvdb --size=16M --rw=randrw --bsrange=4k-64k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --time_based --runtime=20 --output-format=terse >/dev/null'
-bad=0
-for i in $(seq 12); do
-	for mode in interpose passthrough; do
-		tap set "$id" "$n" mode $mode || bad=1
-		sleep 0.3
+for polls in "" --polls; do
+	tap_start noop "$id" "$n" --mode passthrough $polls
+	check "passthrough: fio verify" verify
+	guest_bg pv1 load 'fio --name=v --filename=/dev/xvdb --size=16M --rw=randrw --bsrange=4k-64k --ioengine=libaio --iodepth=16 --direct=1 --verify=crc32c --time_based --runtime=10 --output-format=terse >/dev/null'
+	bad=0
+	for i in $(seq 8); do
+		for mode in interpose passthrough; do
+			tap set "$id" "$n" mode $mode || bad=1
+			sleep 0.3
+		done
 	done
+	is "modes changed under load" "$bad" 0
+	check "the load has not noticed" guest_wait -t 120 pv1 load
+	tap_stop
 done
-is "modes changed under load" "$bad" 0
-check "the load has not noticed" guest_wait -t 120 pv1 load
-tap_stop
 
 check "intercept-be: a client reads and writes" tap be "$id" "$n"
 check "remove" tap set "$id" "$n" remove

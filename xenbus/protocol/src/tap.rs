@@ -291,7 +291,7 @@ pub mod ioctl {
         pub domid: u32,
         /// The number of the virtual device, as in `device/vbd/51712`.
         pub handle: u32,
-        /// [`WAIT`], [`NO_DATA`].
+        /// [`WAIT`], [`NO_DATA`], [`POLLS`].
         pub flags: u32,
         /// A [`Mode`](super::Mode).
         pub mode: u32,
@@ -317,6 +317,9 @@ pub mod ioctl {
     /// Of [`Attach::flags`]: the program does not look at data: requests on the front-end ring
     /// have none in the window, and can be passed on with [`GUEST`](super::flag::GUEST) only.
     pub const NO_DATA: u32 = 1 << 1;
+    /// Of [`Attach::flags`]: the program polls the file before it sleeps, and looks at the rings after each
+    /// [`KICK`]: these two serve the guest's ring, and no thread is woken for that.
+    pub const POLLS: u32 = 1 << 2;
 
     /// Of [`INFO`].
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

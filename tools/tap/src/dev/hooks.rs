@@ -265,6 +265,9 @@ impl Inner {
     }
 }
 
+/// So many batches may follow each other before other tasks have their turn.
+const BATCHES: u32 = 16;
+
 impl VirtualDisk {
     /// `bell` is that of the queues' door.
     pub(super) fn new(bell: &Notify) -> Self {
@@ -321,32 +324,46 @@ impl VirtualDisk {
         self.0.replied(response);
     }
 
-    /// Looks after a queue, until its rings are broken.
-    pub(super) async fn run(self, queue: Rc<Queue>) -> io::Result<()> {
+    /// Looks after a queue, which is one of `all` of this thread, until its rings are broken.
+    pub(super) async fn run(self, queue: Rc<Queue>, all: Rc<[Rc<Queue>]>) -> io::Result<()> {
         let disk = &self.0;
+        let mut batches = 0;
         loop {
-            let mut some = false;
-            while let Some(response) = queue.response()? {
-                disk.replied(&response);
-                some = true;
+            let ((), pushed) = queue.door.batch(&all, || self.look(&queue))?;
+            if pushed && batches < BATCHES {
+                // The kernel may have put more into the rings.
+                batches += 1;
+                continue;
             }
-            while disk.takes.get() {
-                let Some(request) = queue.request()? else {
-                    break;
-                };
-                self.came(request, queue.clone());
-                some = true;
-            }
-            if some {
-                let hooks = disk.hooks.borrow().clone();
-                hooks.iter().for_each(|hook| hook.batch_done());
-            }
-            if !queue.final_check(disk.takes.get())? {
+            batches = 0;
+            if !pushed && !queue.final_check(disk.takes.get())? {
                 disk.bell.notified().await;
             } else {
                 rt::yield_now().await;
             }
         }
+    }
+
+    /// Takes what is in a queue's rings.
+    fn look(&self, queue: &Rc<Queue>) -> io::Result<()> {
+        let disk = &self.0;
+        let mut some = false;
+        while let Some(response) = queue.response()? {
+            disk.replied(&response);
+            some = true;
+        }
+        while disk.takes.get() {
+            let Some(request) = queue.request()? else {
+                break;
+            };
+            self.came(request, queue.clone());
+            some = true;
+        }
+        if some {
+            let hooks = disk.hooks.borrow();
+            hooks.iter().for_each(|hook| hook.batch_done());
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 //! The rings of a queue.
 //!
-//! What is pushed is passed on when the thread has nothing else to do ([`Door::run`]): one
-//! publication for each ring, one kick for all queues.
+//! What is pushed is passed on when the thread has nothing else to do ([`Door::run`]), or at the end of a
+//! [batch](Door::batch): one publication for each ring, one kick for all queues.
 
 use crate::rt::{self, Notify};
 use crate::sys::map::{Region, Ring};
@@ -16,18 +16,25 @@ use std::rc::Rc;
 pub(crate) struct Door {
     /// Wakes the kernel's threads of the queues in a mask.
     kick: Box<dyn Fn(u64) -> io::Result<()>>,
+    /// A kick may put something into the rings without a word.
+    polls: bool,
     /// Something was pushed that is not published.
     pushed: Cell<bool>,
+    /// Somebody is going to pass it on, and need not be woken.
+    batch: Cell<bool>,
     changed: Notify,
     /// The kernel has woken us.
     pub(crate) bell: Notify,
 }
 
 impl Door {
-    pub(crate) fn new(kick: impl Fn(u64) -> io::Result<()> + 'static) -> Rc<Self> {
+    /// `polls`: attached with [`ioctl::POLLS`](protocol::tap::ioctl::POLLS).
+    pub(crate) fn new(polls: bool, kick: impl Fn(u64) -> io::Result<()> + 'static) -> Rc<Self> {
         Rc::new(Self {
             kick: Box::new(kick),
+            polls,
             pushed: Cell::new(false),
+            batch: Cell::new(false),
             changed: Notify::new(),
             bell: Notify::new(),
         })
@@ -40,6 +47,9 @@ impl Door {
             self.changed.until(pushed).await;
             rt::idle().await;
             self.publish(queues)?;
+            if self.polls {
+                self.bell.notify();
+            }
         }
     }
 
@@ -58,8 +68,24 @@ impl Door {
         }
     }
 
+    /// Runs `f`, and passes on what it has pushed; whether that was anything.
+    pub(crate) fn batch<T>(
+        &self,
+        queues: &[Rc<Queue>],
+        f: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<(T, bool)> {
+        self.batch.set(true);
+        let result = f();
+        self.batch.set(false);
+        let pushed = self.pushed.get();
+        if pushed {
+            self.publish(queues)?;
+        }
+        Ok((result?, pushed))
+    }
+
     fn push(&self) {
-        if !self.pushed.replace(true) {
+        if !self.pushed.replace(true) && !self.batch.get() {
             self.changed.notify();
         }
     }
@@ -73,7 +99,7 @@ pub(crate) struct Queue {
     pub(crate) guest_bytes: usize,
     front: RefCell<Back<Ring, Entries>>,
     back: RefCell<Front<Ring, Entries>>,
-    door: Rc<Door>,
+    pub(crate) door: Rc<Door>,
 }
 
 /// The kernel does not keep to the rules.

@@ -15,10 +15,10 @@ use super::queue::{Door, Queue};
 use crate::chain::Chain;
 use crate::log::Log;
 use crate::program::Stop;
-use crate::rt::{self, Either, Flag};
+use crate::rt::{self, Either, Flag, Notify};
 use crate::sys::watch::Watch;
 use crate::{AnyDisk, Info};
-use protocol::tap::ioctl::{self, geometry, Attach, Geometry, NO_DATA, WAIT};
+use protocol::tap::ioctl::{self, geometry, Attach, Geometry, NO_DATA, POLLS, WAIT};
 use protocol::tap::{Mode, Policy, State, SECTOR_SIZE};
 use std::future::Future;
 use std::io;
@@ -77,10 +77,14 @@ async fn control(
         true => Mode::Interpose,
         false => Mode::InterceptFe,
     };
+    // The kernel's thread copies data while this one works, if there is another CPU; what hooks need of it
+    // is less than what it takes to wake it.
+    let polls = hooks || thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
+    let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     let opened = device.attach(Attach {
         domid: options.domid,
         handle: options.handle,
-        flags: if options.wait { WAIT } else { 0 } | if hooks { NO_DATA } else { 0 },
+        flags: flag(options.wait, WAIT) | flag(hooks, NO_DATA) | flag(polls, POLLS),
         mode: mode as u32,
         policy: options.policy as u32,
         guest_bytes: options.guest_bytes,
@@ -188,7 +192,6 @@ async fn worker(chain: Chain, opened: Opened, queues: Vec<u32>, end: Flag) -> io
 
 /// Follows what becomes of the guest's side, until it is gone.
 async fn changes(opened: &Opened, local: &Local, log: &Log) -> io::Result<()> {
-    let fd = opened.fd()?;
     loop {
         let info = opened.info()?;
         match State::from_number(info.state) {
@@ -204,7 +207,7 @@ async fn changes(opened: &Opened, local: &Local, log: &Log) -> io::Result<()> {
             _ => (),
         }
         local.set_info(&info);
-        rt::poll(&fd, libc::POLLPRI).await?;
+        local.news.notified().await;
     }
 }
 
@@ -254,19 +257,22 @@ enum Form {
 struct Local {
     form: Form,
     door: Rc<Door>,
-    queues: Vec<Rc<Queue>>,
+    /// There is something new about the disk.
+    news: Notify,
+    queues: Rc<[Rc<Queue>]>,
     tasks: Vec<rt::Task<io::Result<()>>>,
 }
 
 impl Local {
     fn new(opened: &Opened, queues: &[u32], chain: &Chain, log: &Log) -> io::Result<Self> {
         let kicker = opened.try_clone()?;
-        let door = Door::new(move |mask| kicker.kick(mask));
+        let polls = opened.attach().flags & POLLS != 0;
+        let door = Door::new(polls, move |mask| kicker.kick(mask));
         let guest = opened.attach().guest_bytes as usize;
         let queues = queues
             .iter()
             .map(|&index| Queue::new(index, opened.region(index)?, guest, &door))
-            .collect::<io::Result<Vec<_>>>()?;
+            .collect::<io::Result<Rc<[_]>>>()?;
         let form = match chain.is_hooks() {
             true => Form::Hooks(VirtualDisk::new(&door.bell)),
             false => {
@@ -279,20 +285,23 @@ impl Local {
         };
         let mut tasks = Vec::new();
         let fd = opened.fd()?;
-        let bell = door.bell.clone();
+        let (bell, news) = (door.bell.clone(), Notify::new());
+        let tell = news.clone();
         tasks.push(rt::spawn(async move {
-            let mut watch = Watch::new(&fd, libc::POLLIN);
+            let mut watch = Watch::new(&fd, libc::POLLIN | libc::POLLPRI);
             loop {
-                watch.next().await;
+                if watch.next().await & !libc::POLLIN != 0 {
+                    tell.notify();
+                }
                 bell.notify();
             }
         }));
-        for queue in &queues {
+        for queue in queues.iter() {
             rt::uring().offer(&queue.region);
             let queue = queue.clone();
             tasks.push(match &form {
                 Form::Disk(front) => rt::spawn(front.clone().run(queue)),
-                Form::Hooks(disk) => rt::spawn(disk.clone().run(queue)),
+                Form::Hooks(disk) => rt::spawn(disk.clone().run(queue, queues.clone())),
             });
         }
         let (publisher, list) = (door.clone(), queues.clone());
@@ -300,6 +309,7 @@ impl Local {
         Ok(Self {
             form,
             door,
+            news,
             queues,
             tasks,
         })

@@ -48,7 +48,7 @@ impl Kernel {
         let back = ring::Back::attach(own.into_memory(), Entries).unwrap();
         let kicked = Notify::new();
         let kicks = Rc::new(Cell::new(0));
-        let door = Door::new({
+        let door = Door::new(false, {
             let (kicked, kicks) = (kicked.clone(), kicks.clone());
             move |mask| {
                 assert_eq!(mask, 1);
@@ -495,7 +495,7 @@ fn where_nobody_wants_replies_the_disk_answers() {
     rt::run(async {
         let (kernel, queue, door) = Kernel::new();
         let disk = VirtualDisk::new(&door.bell);
-        rt::spawn(disk.clone().run(queue.clone())).detach();
+        rt::spawn(disk.clone().run(queue.clone(), [queue.clone()].into())).detach();
         let (publisher, queues) = (door.clone(), vec![queue.clone()]);
         rt::spawn(async move { publisher.run(&queues).await }).detach();
         let hook = Rc::new(Counter(Cell::new(0)));
@@ -527,7 +527,7 @@ fn hooks_see_requests_and_replies() {
     rt::run(async {
         let (kernel, queue, door) = Kernel::new();
         let disk = VirtualDisk::new(&door.bell);
-        rt::spawn(disk.clone().run(queue.clone())).detach();
+        rt::spawn(disk.clone().run(queue.clone(), [queue.clone()].into())).detach();
         let (publisher, queues) = (door.clone(), vec![queue.clone()]);
         rt::spawn(async move { publisher.run(&queues).await }).detach();
         let seen = Rc::new(RefCell::new(Vec::new()));

@@ -28,8 +28,13 @@ impl Notify {
     /// Wakes all that wait now.
     pub fn notify(&self) {
         self.0.count.set(self.0.count.get().wrapping_add(1));
-        let wakers = self.0.wakers.take();
-        wakers.into_iter().for_each(Waker::wake);
+        let mut wakers = self.0.wakers.take();
+        wakers.drain(..).for_each(Waker::wake);
+        // What was allocated is used again, unless somebody waits already.
+        let mut now = self.0.wakers.borrow_mut();
+        if now.is_empty() {
+            *now = wakers;
+        }
     }
 
     /// Waits until `ready` gives something; it is asked now, and after each

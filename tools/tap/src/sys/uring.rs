@@ -58,8 +58,8 @@ pub(super) struct Slot {
 
 pub(super) enum Wants {
     Result(Waker),
-    /// A [`Watch`]: so many results have come, and who waits.
-    More(u32, Option<Waker>),
+    /// A [`Watch`]: so many results have come, all of their bits, and who waits.
+    More(u32, i32, Option<Waker>),
     /// The future is gone.
     Nothing,
     /// The kernel is done, the future has not looked yet.
@@ -176,8 +176,9 @@ impl Uring {
                 continue;
             };
             if more {
-                if let Wants::More(count, waker) = &mut slot.wants {
+                if let Wants::More(count, bits, waker) = &mut slot.wants {
                     *count = count.wrapping_add(1);
+                    *bits |= result;
                     let waker = waker.take();
                     drop(slots);
                     waker.into_iter().for_each(Waker::wake);
@@ -185,7 +186,7 @@ impl Uring {
                 continue;
             }
             match mem::replace(&mut slot.wants, Wants::Taken(result)) {
-                Wants::More(_, waker) => {
+                Wants::More(_, _, waker) => {
                     drop(slots);
                     waker.into_iter().for_each(Waker::wake);
                 }

@@ -29,8 +29,8 @@ impl Watch {
         }
     }
 
-    /// Waits until the file was woken since the last call, or since the first one.
-    pub(crate) async fn next(&mut self) {
+    /// Waits until the file was woken since the last call, or since the first one; for which `POLL*`.
+    pub(crate) async fn next(&mut self) -> i16 {
         std::future::poll_fn(|context| {
             let index = *self.index.get_or_insert_with(|| {
                 let poll = opcode::PollAdd::new(
@@ -39,7 +39,7 @@ impl Watch {
                 );
                 let poll = poll.multi(true).build();
                 let index = self.uring.slots.borrow_mut().add(Slot {
-                    wants: Wants::More(0, None),
+                    wants: Wants::More(0, 0, None),
                     hold: Hold::Nothing,
                     _file: Some(self.file.clone()),
                 });
@@ -50,21 +50,22 @@ impl Watch {
             });
             let mut slots = self.uring.slots.borrow_mut();
             match &mut slots.all[index].wants {
-                Wants::More(count, _) if *count != self.seen => {
+                Wants::More(count, bits, _) if *count != self.seen => {
                     self.seen = *count;
-                    Poll::Ready(())
+                    Poll::Ready(std::mem::take(bits) as i16)
                 }
-                Wants::More(_, waker) => {
+                Wants::More(_, _, waker) => {
                     *waker = Some(context.waker().clone());
                     Poll::Pending
                 }
-                // The kernel has ended it, as it may; the next call makes a new one.
+                // The kernel has ended it, as it may; the next call makes a new one. What it was for is not
+                // known.
                 _ => {
                     let gone = slots.take(index);
                     drop(slots);
                     drop(gone);
                     self.index = None;
-                    Poll::Ready(())
+                    Poll::Ready(self.events)
                 }
             }
         })

@@ -170,6 +170,7 @@ fn numbers() {
         same("STATE_BROKEN", State::Broken as i64);
         same("ATTACH_WAIT", ioctl::WAIT.into());
         same("ATTACH_NO_DATA", ioctl::NO_DATA.into());
+        same("ATTACH_POLLS", ioctl::POLLS.into());
         same("GEOMETRY_FLUSH", ioctl::geometry::FLUSH.into());
         same("GEOMETRY_DISCARD", ioctl::geometry::DISCARD.into());
         let secure = ioctl::geometry::SECURE_DISCARD;
