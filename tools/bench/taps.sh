@@ -15,7 +15,7 @@ tap_on() {
 	local chain=$2 disk
 	disk=$(bench_disk "$3") || return 1
 	if [[ $chain = *@socket* ]]; then
-		blktap serve --nbd "$LAB_STATE/socket" "raw:$disk" 2>"$LAB_STATE/logs/serve" &
+		blktap serve --nbd "$LAB_STATE/socket" "raw:$disk" >"$LAB_STATE/logs/serve" 2>&1 &
 		tap_server=$!
 		wait_for 10 test -S "$LAB_STATE/socket" || return 1
 	fi

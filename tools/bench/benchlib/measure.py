@@ -5,7 +5,7 @@ import os
 import statistics
 
 from . import BENCH
-from xenlab import modules, payload, run
+from xenlab import accel, modules, payload, run
 from xenlab.build import Lab
 from xenlab.progress import Failure, say, step
 
@@ -55,9 +55,9 @@ class Measurement(run.Run):
 
     unit = "IOPS"
 
-    def __init__(self, lab, built, results, settings, verbose=False, script="block.sh"):
+    def __init__(self, lab, built, results, settings, verbose=False, script="block.sh", cpus=accel.PINNED):
         tests = payload.find_tests([os.path.join(BENCH, script)])
-        super().__init__(lab, built, tests, "exact", pin=True, verbose=verbose,
+        super().__init__(lab, built, tests, "exact", pin=cpus, verbose=verbose,
                          settings=dict({"MODULES_FRONT": "c", "MODULES_BACK": "c"}, **settings))
         self.figures = results
 

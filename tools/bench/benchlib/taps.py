@@ -19,6 +19,8 @@ class Tap:
         return "|".join((self.name, self.how, ",".join(self.disks), self.chain))
 
 
+# dom0's vCPU has one, the guest's the other.
+CPUS = 2
 BOTH = ("null", "ram")
 RAM = ("ram",)
 TAPS = [
@@ -37,7 +39,7 @@ TAPS = [
     Tap("cow", "cow", "on", "cow:base=@,delta=@delta", RAM),
     Tap("qcow2", "qcow2", "on", "qcow2:@", RAM),
     Tap("crypt", "crypt", "on", "crypt:key-file=/payload/bin/bench.key+raw:@", RAM),
-    Tap("compress", "compress", "on", "compress:create=16M+raw:@", RAM),
+    Tap("compress", "compress", "on", "compress:create=8M+raw:@", RAM),
     Tap("mirror", "mirror", "on", "mirror:to=@2,map=@map,first=equal+raw:@", RAM),
     Tap("remote", "remote, by blktap serve", "on", "remote:@socket", RAM),
     Tap("qemu", "QEMU", "qemu", disks=BOTH),
@@ -83,9 +85,9 @@ def command(args):
     lab, built = measure.prepare()
     results = measure.Results()
     if args.profile:
-        boot = profile.Profiled(lab, built, results, settings, args.verbose, "taps.sh")
+        boot = profile.Profiled(lab, built, results, settings, args.verbose, "taps.sh", CPUS)
         return 0 if boot.run() and profile.show(boot, order(taps, chosen), args) else 1
-    good = measure.Measurement(lab, built, results, settings, args.verbose, "taps.sh").run()
+    good = measure.Measurement(lab, built, results, settings, args.verbose, "taps.sh", CPUS).run()
     for disk in ("null", "ram"):
         some = [j for j in chosen if j.disk == disk]
         if some:

@@ -35,8 +35,10 @@ def kernel_line(mode):
     return KERNEL_FAST if mode == "fast" else ""
 
 
-def command(mode, pin=False, terminal=False, cpus=CPUS):
+def command(mode, pin=0, terminal=False, cpus=CPUS):
     """QEMU's command line; /boot, /image and /run are the lab's directories inside the build root.
+
+    With pin, dom0 has one vCPU, pinned, and there are so many CPUs in all.
 
     The first serial port is Xen's console: a log, and a socket for its keys. The second carries
     the results. With terminal, the first is the terminal.
@@ -47,7 +49,7 @@ def command(mode, pin=False, terminal=False, cpus=CPUS):
     if pin:
         xen += " dom0_max_vcpus=1 dom0_vcpus_pin"
     argv = ["qemu-system-x86_64"] + MODES[mode] + [
-        "-smp", str(PINNED if pin else cpus), "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
+        "-smp", str(pin or cpus), "-m", str(MEMORY), "-display", "none", "-no-reboot", "-net", "none",
         "-vga", "none", "-monitor", "none",
         "-kernel", "/boot/xen", "-append", xen,
         "-initrd", "/boot/vmlinux %s %s,/boot/initrd" % (DOM0_LINE, kernel_line(mode))]

@@ -91,7 +91,7 @@ def boots(args, lab, tests, without="", **kw):
     if built:
         step("modules", "built")
     given = {name: os.environ[name] for name in config.TEST_ENV if os.environ.get(name)}
-    return run.Run(lab, built, tests, mode, args.pin, verbose=getattr(args, "verbose", False), jobs=max(1, getattr(args, "jobs", 1)),
+    return run.Run(lab, built, tests, mode, accel.PINNED if args.pin else 0, verbose=getattr(args, "verbose", False), jobs=max(1, getattr(args, "jobs", 1)),
                    settings=dict(MODULES_FRONT=front, MODULES_BACK=back, **given), **kw)
 
 

@@ -124,7 +124,7 @@ class Run:
     which goes before the others.
     """
 
-    def __init__(self, lab, built, tests, mode, pin=False, settings=None, verbose=False, plain=False, jobs=1):
+    def __init__(self, lab, built, tests, mode, pin=0, settings=None, verbose=False, plain=False, jobs=1):
         self.lab, self.built, self.tests, self.mode, self.pin = lab, built, tests, mode, pin
         self.verbose, self.plain, self.jobs = verbose, plain, jobs
         self.settings = dict(settings or {})
@@ -148,7 +148,7 @@ class Run:
         os.makedirs(directory)
         # Early messages of a PVH guest would switch its lockdep off; and nobody asks a guest's kmemleak.
         more = " kmemleak=off" if self.lab.debug else " earlyprintk=xen"
-        settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin), "LAB_CPUS": cpus, "LAB_JOBS": self.jobs,
+        settings = {"LAB_MODE": self.mode, "LAB_PIN": int(self.pin > 0), "LAB_CPUS": cpus, "LAB_JOBS": self.jobs,
                     "LAB_SHELL": int(shell),
                     "LAB_CMDLINE": accel.kernel_line(self.mode) + more, "LAB_VERSION": self.lab.version,
                     # the debug kernel needs more for itself
