@@ -87,7 +87,7 @@ impl Events {
     /// sleeps the request is answered right here if that is all there is to it. In any context.
     #[inline]
     pub(crate) fn done(&self) {
-        if self.helped.load(Ordering::SeqCst) {
+        if self.is_helped() {
             // Who helps looks at it before or after `helped`.
             return;
         }
@@ -141,6 +141,12 @@ impl Events {
     #[inline]
     pub(crate) fn take_untidy(&self) -> bool {
         self.untidy() && self.untidy.swap(false, Ordering::SeqCst)
+    }
+
+    /// Whether somebody works in the thread's place.
+    #[inline]
+    pub(crate) fn is_helped(&self) -> bool {
+        self.helped.load(Ordering::SeqCst)
     }
 
     /// Has `f` do the thread's work, and what the disk does meanwhile. To be followed by a look at what

@@ -325,10 +325,7 @@ impl Inner {
 
     /// Whether the guest's requests go to the program now.
     fn sends(&self, phase: Phase, desk: &Desk<'_>) -> bool {
-        matches!(phase.mode, Mode::Interpose | Mode::InterceptFe)
-            && !phase.switching
-            && !desk.is_paused()
-            && !desk.is_ending()
+        phase.sends() && !desk.is_paused() && !desk.is_ending()
     }
 
     /// Whether the program's requests go to the disk now. Before the mode changes they do as long as

@@ -39,6 +39,13 @@ pub(crate) struct Phase {
     pub(crate) change: u16,
 }
 
+impl Phase {
+    /// Whether the guest's requests go to the program.
+    pub(crate) fn sends(&self) -> bool {
+        matches!(self.mode, Mode::Interpose | Mode::InterceptFe) && !self.switching
+    }
+}
+
 /// Where the number of the change is, beside the mode.
 const CHANGE: u32 = 16;
 
@@ -262,8 +269,7 @@ impl Shared {
         let phase = self.phase();
         let polled = self.polls.load(Ordering::Acquire)
             && self.program() != 0
-            && matches!(phase.mode, Mode::Interpose | Mode::InterceptFe)
-            && !phase.switching
+            && phase.sends()
             && !phase.removing;
         if polled {
             self.called.fetch_or(bit(index), Ordering::SeqCst);

@@ -36,8 +36,6 @@ pub(super) struct Side {
     paused: bool,
     /// Something has changed since the tap was called, of which nothing else tells.
     more: bool,
-    /// Somebody works in the thread's place.
-    helped: bool,
     /// Bad requests of which the guest has not been made to wait for the next one.
     bad: usize,
 }
@@ -147,7 +145,6 @@ impl Queue {
         }
         // The thread is so all the time.
         let events = self.events.clone();
-        self.tap.helped = true;
         events.help(|| {
             noio::scope(|| {
                 self.call_tap();
@@ -158,7 +155,6 @@ impl Queue {
                 self.tidy();
             });
         });
-        self.tap.helped = false;
         self.responder.set_timer();
         if self.tap.calls(&self.session)
             || self.tap.bad > 0
@@ -310,7 +306,7 @@ impl Queue {
             bad: 0,
             paused: self.tap.paused,
             ending,
-            helped: self.tap.helped,
+            helped: self.events.is_helped(),
         };
         let load = f(&mut desk);
         let (answered, bad) = (desk.answered, desk.bad);

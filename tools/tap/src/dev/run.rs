@@ -80,11 +80,10 @@ async fn control(
     // The kernel's thread copies data while this one works, if there is another CPU; what hooks need of it
     // is less than what it takes to wake it.
     let polls = hooks || thread::available_parallelism().is_ok_and(|cpus| cpus.get() == 1);
-    let flag = |on: bool, flag: u32| if on { flag } else { 0 };
     let opened = device.attach(Attach {
         domid: options.domid,
         handle: options.handle,
-        flags: flag(options.wait, WAIT) | flag(hooks, NO_DATA) | flag(polls, POLLS),
+        flags: bit(options.wait, WAIT) | bit(hooks, NO_DATA) | bit(polls, POLLS),
         mode: mode as u32,
         policy: options.policy as u32,
         guest_bytes: options.guest_bytes,
@@ -228,16 +227,24 @@ async fn sizes(opened: &Opened, served: &Served, log: &Log) -> Never {
     }
 }
 
+/// `bit`, if it is to be set.
+fn bit(on: bool, bit: u32) -> u32 {
+    if on {
+        bit
+    } else {
+        0
+    }
+}
+
 /// What the guest is told of a disk.
 fn geometry_of(info: &Info) -> Geometry {
-    let feature = |on: bool, bit: u32| if on { bit } else { 0 };
     Geometry {
         sectors: info.size / SECTOR_SIZE as u64,
         sector_size: info.block_size,
         physical_sector_size: info.physical_block_size.max(info.block_size),
         features: geometry::FLUSH
-            | feature(info.discard && !info.read_only, geometry::DISCARD)
-            | feature(info.read_only, geometry::READ_ONLY),
+            | bit(info.discard && !info.read_only, geometry::DISCARD)
+            | bit(info.read_only, geometry::READ_ONLY),
         discard_granularity: info.discard_granularity,
     }
 }
